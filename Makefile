@@ -1,0 +1,61 @@
+# Everything starts here: `make demo` and `make test` set up what they need in .venv, and nothing outside this folder.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check unit contract journey infra bench lock options clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHONPATH := src
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/local.stamp ## transcode a real video through the API on this machine
+	@$(BIN)/python tools/demo.py
+
+serve: $(VENV)/local.stamp ## keep the service running, by default on 127.0.0.1:8000
+	@exec $(BIN)/python -m handlers.local
+
+test: check unit contract journey infra ## all checks and tests: what CI calls
+
+check: $(VENV)/dev.stamp ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit contract journey infra: $(VENV)/dev.stamp ## one part of the tests
+	$(BIN)/python -m pytest tests/$@
+
+bench: $(VENV)/dev.stamp ## measure the service against raw ffmpeg on this machine
+	@$(BIN)/python tools/bench.py
+
+options: $(VENV)/local.stamp ## make the table of ffmpeg's options anew from the installed build
+	$(BIN)/python tools/options_table.py
+
+UVC := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+lock: $(VENV)/dev.stamp ## pin the dependencies anew, with hashes (UPGRADE=--upgrade for newer ones)
+	$(BIN)/python -m pip install --quiet uv
+	$(UVC) $(UPGRADE) requirements/dev.in -o requirements/dev.txt
+	$(UVC) -c requirements/dev.txt requirements/local.in -o requirements/local.txt
+	$(UVC) -c requirements/dev.txt src/requirements.in -o src/requirements.txt
+	$(UVC) -c requirements/dev.txt container/requirements.in -o container/requirements.txt
+
+clean: ## remove what was set up here, the tasks and their files included
+	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# The first interpreter that works and is new enough. PYTHON=... names another.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is needed; on Debian: apt install python3-venv"; exit 1; }
+
+$(VENV)/%.stamp: requirements/%.txt | $(BIN)/python
+	@echo "Setting up $(VENV) ($*), once"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r $<
+	@touch $@

@@ -1,0 +1,122 @@
+"""The one tree of errors, with stable codes.
+
+    ServiceError
+    |- InvalidArgument            INVALID_ARGUMENT
+    |  |- CommandNotAllowed       COMMAND_NOT_ALLOWED
+    |  `- UrlNotAllowed           URL_NOT_ALLOWED
+    |- NotFound                   NOT_FOUND
+    |  `- TaskNotFound            TASK_NOT_FOUND
+    |- MethodNotAllowed           METHOD_NOT_ALLOWED
+    |- TaskNotReady               TASK_NOT_READY
+    |- TaskEnded                  TASK_ENDED
+    |- RequestTooLarge            REQUEST_TOO_LARGE
+    |- UnsupportedMediaType       UNSUPPORTED_MEDIA_TYPE
+    |- DispatchUnavailable        DISPATCH_UNAVAILABLE
+    |- InternalError              INTERNAL_ERROR
+    `- Conflict (never leaves core): TaskExists, TaskChanged, FenceLost
+
+A class's docstring is its message when none is given. HTTP status codes are a table in handlers/web/errors.py;
+what can go wrong inside a task is `FailureCode` in task.py, because it is stored, not raised at the caller.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class ServiceError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "INTERNAL_ERROR"
+
+    def __init__(self, message: str | None = None, *, details: Mapping[str, Any] | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").strip()
+        self.details: dict[str, Any] = dict(details or {})
+        super().__init__(self.message)
+
+
+class InvalidArgument(ServiceError):
+    """The request is not valid."""
+
+    code = "INVALID_ARGUMENT"
+
+
+class CommandNotAllowed(InvalidArgument):
+    """The command is not allowed."""
+
+    code = "COMMAND_NOT_ALLOWED"
+
+
+class UrlNotAllowed(InvalidArgument):
+    """The URL is not allowed."""
+
+    code = "URL_NOT_ALLOWED"
+
+
+class NotFound(ServiceError):
+    """There is nothing at this path. The operations are listed at /docs."""
+
+    code = "NOT_FOUND"
+
+
+class TaskNotFound(NotFound):
+    """There is no task with this id."""
+
+    code = "TASK_NOT_FOUND"
+
+
+class MethodNotAllowed(ServiceError):
+    """This path does not take this method. The operations are listed at /docs."""
+
+    code = "METHOD_NOT_ALLOWED"
+
+
+class TaskNotReady(ServiceError):
+    """The task is not in a state that allows this."""
+
+    code = "TASK_NOT_READY"
+
+
+class TaskEnded(ServiceError):
+    """The task has ended; register a new one."""
+
+    code = "TASK_ENDED"
+
+
+class RequestTooLarge(ServiceError):
+    """The request body is too large."""
+
+    code = "REQUEST_TOO_LARGE"
+
+
+class UnsupportedMediaType(ServiceError):
+    """The body must be JSON: send it with Content-Type: application/json."""
+
+    code = "UNSUPPORTED_MEDIA_TYPE"
+
+
+class DispatchUnavailable(ServiceError):
+    """The task is stored but no worker could be asked for; call execute again."""
+
+    code = "DISPATCH_UNAVAILABLE"
+
+
+class InternalError(ServiceError):
+    """Something went wrong on our side; the log has it under this correlation id."""
+
+    code = "INTERNAL_ERROR"
+
+
+class Conflict(ServiceError):
+    """Somebody else was faster; read the task again and decide anew."""
+
+
+class TaskExists(Conflict):
+    """A task with this id is already stored."""
+
+
+class TaskChanged(Conflict):
+    """The task is no longer in the version that was read."""
+
+
+class FenceLost(Conflict):
+    """The task is not, or no longer, held under this fence."""

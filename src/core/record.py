@@ -1,0 +1,71 @@
+"""A task as plain JSON data and back: the one schema that both stores keep.
+
+What is None or equal to its default is left out, and what is unknown on reading is ignored, so that a row written
+by the version before or after this one can still be read.
+"""
+
+import json
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from functools import cache
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from core.task import Task
+
+
+def dumps(task: Task) -> str:
+    return json.dumps(_plain(task), ensure_ascii=False, separators=(",", ":"))
+
+
+def loads(text: str) -> Task:
+    task: Task = _reader(Task)(json.loads(text))
+    return task
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        pairs = ((field, getattr(value, field.name)) for field in fields(value))
+        return {field.name: _plain(item) for field, item in pairs if not _is_default(field, item)}
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _is_default(field: Field[Any], value: Any) -> bool:
+    return value is None or (field.default is not MISSING and field.default == value)
+
+
+@cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """A function that turns plain data into a value of the type `kind`."""
+    if get_origin(kind) in (Union, types.UnionType):
+        (kind,) = (part for part in get_args(kind) if part is not type(None))
+    if is_dataclass(kind):
+        return _dataclass_reader(kind)
+    if kind is datetime:
+        return datetime.fromisoformat
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind
+    if get_origin(kind) is tuple:
+        item = _reader(get_args(kind)[0])
+        return lambda data: tuple(item(part) for part in data)
+    return lambda data: data
+
+
+def _dataclass_reader(kind: Any) -> Callable[[Any], Any]:
+    hints = get_type_hints(kind)
+    readers = {field.name: _reader(hints[field.name]) for field in fields(kind)}
+
+    def read(data: Mapping[str, Any]) -> Any:
+        return kind(**{name: readers[name](item) for name, item in data.items() if name in readers})
+
+    return read

@@ -1,0 +1,155 @@
+"""Every setting, read once by an entry point from the environment.
+
+A setting's environment variable is its field's name in capitals. All faults are reported together. Nothing here is
+opened or checked against the machine: that is for whoever uses the setting.
+"""
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+
+class SettingsInvalid(Exception):
+    """One or more settings cannot be used; `faults` has a sentence for each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Defaults are those of one machine; AWS needs TASK_TABLE, OUTPUT_BUCKET, JOB_QUEUE and JOB_DEFINITION besides."""
+
+    backend: str = "local"  # local or aws
+    log_level: str = "INFO"
+    link_ttl_seconds: int = 3600  # how long a link to an output can be used
+    # the worker
+    ffmpeg_path: str | None = None  # another ffmpeg than the one that comes with the wheel
+    scratch_dir: Path | None = None  # where tasks have their temporary folders
+    max_input_bytes: int = 20 * 1024**3  # of each input file
+    task_timeout_seconds: int = 3600  # of each run of ffmpeg
+    # one machine
+    host: str = "127.0.0.1"
+    port: int = 8000  # 0: any free one
+    public_url: str | None = None  # how clients reach this server, if not by HOST and PORT
+    data_dir: Path = Path(".data")
+    max_concurrent_tasks: int = 2
+    allow_unauthenticated: bool = False  # listen on other addresses than loopback without any sign-in
+    # AWS
+    task_table: str | None = None
+    output_bucket: str | None = None
+    output_prefix: str = "outputs"
+    job_queue: str | None = None
+    job_definition: str | None = None
+
+    @property
+    def scratch(self) -> Path:
+        return self.scratch_dir or self.data_dir / "scratch"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "Settings":
+        """Settings from environment variables; empty ones count as unset. Raises SettingsInvalid."""
+        values: dict[str, Any] = {}
+        faults: list[str] = []
+        for name, read in _READERS.items():
+            text = env.get(name.upper(), "").strip()
+            if not text:
+                continue
+            try:
+                values[name] = read(text)
+            except ValueError as fault:
+                faults.append(f"{name.upper()}={text!r}: {fault}")
+        settings = cls(**values)
+        faults += settings._contradictions()
+        if faults:
+            raise SettingsInvalid(faults)
+        return settings
+
+    def to_env(self) -> dict[str, str]:
+        """The environment that gives these settings again, for a process that we start."""
+        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name.upper(): _spelled(value) for name, value in pairs if value is not None}
+
+    def _contradictions(self) -> list[str]:
+        faults = []
+        if self.backend == "aws":
+            needed = ("task_table", "output_bucket", "job_queue", "job_definition")
+            faults += [f"{name.upper()} must be set with BACKEND=aws" for name in needed if not getattr(self, name)]
+        if not self.allow_unauthenticated and not _is_loopback(self.host):
+            faults.append(
+                f"HOST={self.host!r}: anybody who reaches this address could use the service, which has no sign-in; "
+                "listen on 127.0.0.1, or set ALLOW_UNAUTHENTICATED=true"
+            )
+        return faults
+
+
+def _whole(text: str, *, least: int, most: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise ValueError("must be a whole number") from None
+    if not least <= number <= most:
+        raise ValueError(f"must be from {least} to {most}")
+    return number
+
+
+def _between(least: int, most: int) -> Callable[[str], int]:
+    return lambda text: _whole(text, least=least, most=most)
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def _flag(text: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in words:
+        raise ValueError("must be true or false")
+    return words[text.lower()]
+
+
+def _base_url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    return text.rstrip("/")
+
+
+_READERS: Mapping[str, Callable[[str], Any]] = {
+    "backend": _one_of("local", "aws"),
+    "log_level": lambda text: _one_of("DEBUG", "INFO", "WARNING", "ERROR")(text.upper()),
+    "link_ttl_seconds": _between(1, 7 * 24 * 3600),
+    "ffmpeg_path": str,
+    "scratch_dir": Path,
+    "max_input_bytes": _between(1, 2**50),
+    "task_timeout_seconds": _between(1, 7 * 24 * 3600),
+    "host": str,
+    "port": _between(0, 65535),
+    "public_url": _base_url,
+    "data_dir": Path,
+    "max_concurrent_tasks": _between(1, 256),
+    "allow_unauthenticated": _flag,
+    "task_table": str,
+    "output_bucket": str,
+    "output_prefix": lambda text: text.strip("/"),
+    "job_queue": str,
+    "job_definition": str,
+}
+
+
+def _spelled(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
