@@ -49,6 +49,12 @@ class Settings:
     def scratch(self) -> Path:
         return self.scratch_dir or self.data_dir / "scratch"
 
+    @property
+    def base_url(self) -> str:
+        """Where clients reach the local service."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
+
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
         """Settings from environment variables; empty ones count as unset. Raises SettingsInvalid."""

@@ -1,0 +1,74 @@
+"""What the command has written: each file is found and examined before anything of it is stored.
+
+A declared output that is missing, empty or unreadable fails the task, whatever ffmpeg's exit code said.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from core.ffmpeg import probe
+from core.ffmpeg.probe import Probed
+from core.task import FailureCode
+from core.worker.failed import TaskFailed
+from core.worker.process import Conversation
+from core.worker.upload import PLAYLISTS, Finished
+
+PROBE_SECONDS = 30.0
+MAX_FILES = 10_000
+
+Examine = Callable[[Path, str], Probed]
+
+
+def examiner(prober: Conversation) -> Examine:
+    """A function that has the prober look into a file, which the user knows by the name given."""
+
+    def examine(path: Path, filename: str) -> Probed:
+        return probe.read(prober.ask(json.dumps(str(path)), timeout_seconds=PROBE_SECONDS), filename=filename)
+
+    return examine
+
+
+def collect(folder: Path, declared: Sequence[str], *, examine: Examine) -> list[Finished]:
+    """Every file under `folder`. Raises TaskFailed with OUTPUT_MISSING, naming the output."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    if len(names) > MAX_FILES:
+        raise _missing(declared[0], f"The command wrote {len(names)} files; at most {MAX_FILES} are stored.")
+    ranks = {name: _rank(name, declared) for name in names}
+    for rank, output in enumerate(declared):
+        if rank not in ranks.values():
+            raise _missing(output, f"The command ended without an error but did not write {output}.")
+    return [_finished(folder / name, name, rank, examine=examine) for name, rank in ranks.items()]
+
+
+def _rank(name: str, declared: Sequence[str]) -> int | None:
+    return next((rank for rank, output in enumerate(declared) if _writes(output, name)), None)
+
+
+def _writes(output: str, name: str) -> bool:
+    """Whether `name` is `output`, or one of the files that its pattern (`%03d`, `%v`) stands for."""
+    if "%" not in output:
+        return output == name
+    parts = re.split(r"(%\d*d|%v)", output)
+    pattern = "".join(r"[^/]+" if part == "%v" else r"\d+" if part[:1] == "%" else re.escape(part) for part in parts)
+    return re.fullmatch(pattern, name) is not None
+
+
+def _finished(path: Path, name: str, rank: int | None, *, examine: Examine) -> Finished:
+    if path.stat().st_size == 0:
+        raise _missing(name, f"The command ended without an error but {name} is empty.")
+    if rank is None:
+        return Finished(path=path, filename=name, declared=None, media=None)
+    probed = examine(path, name)
+    # A playlist is text: what it plays is in its segments, and not every build reads every kind of playlist.
+    if path.suffix.lower() not in PLAYLISTS:
+        if probed.media is None:
+            raise _missing(name, f"The command ended without an error but {name} cannot be read: {probed.error}.")
+        if not probed.packets:
+            raise _missing(name, f"The command ended without an error but {name} holds no frame; check -ss, -t and -map.")
+    return Finished(path=path, filename=name, declared=rank, media=probed.media)
+
+
+def _missing(output: str, message: str) -> TaskFailed:
+    return TaskFailed.of(FailureCode.OUTPUT_MISSING, message, details={"output": output})

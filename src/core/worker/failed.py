@@ -1,0 +1,24 @@
+"""How a step of the worker says that the task has failed: by raising this, with what the caller will read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.task import Failure, FailureCode
+
+
+class TaskFailed(Exception):
+    """The task cannot go on; `failure` is what it will carry."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.message)
+
+    @classmethod
+    def of(
+        cls, code: FailureCode, message: str, *, retryable: bool | None = None, details: Mapping[str, Any] | None = None
+    ) -> "TaskFailed":
+        return cls(Failure.of(code, message, retryable=retryable, details=details))
+
+
+class Stopped(Exception):
+    """The worker was told to stop, or lost the task; nothing more is to be done for it."""

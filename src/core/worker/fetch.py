@@ -1,0 +1,250 @@
+"""From a URL to a file: the only network client.
+
+Bytes go from the socket to the disk in small pieces; nothing is held whole. A source that stays away, lies about its
+length or never ends is given up within bounded time, with a failure that says which input and why. What has arrived
+before a cut is kept, and the rest is asked for, where the source can continue.
+"""
+
+import errno
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import parse_qs, urljoin, urlsplit
+
+import httpx
+
+from core import urls
+from core.errors import UrlNotAllowed
+from core.task import FailureCode
+from core.worker.failed import Stopped, TaskFailed
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# Signed links carry these; when such a link is refused, it has most likely run out.
+_SIGNATURE_PARAMETERS = frozenset({"x-amz-signature", "signature", "x-goog-signature", "sig"})
+HEADERS: Mapping[str, str] = {"User-Agent": "url-to-s3-transcoding", "Accept": "*/*", "Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How patient a download is; times in seconds."""
+
+    max_bytes: int
+    connect_seconds: float = 10.0
+    idle_seconds: float = 20.0
+    # A source slower than this, averaged over the window, would hold the worker for no one's good.
+    least_bytes_per_second: float = 64_000.0
+    rate_window_seconds: float = 60.0
+    max_redirects: int = 5
+    attempts: int = 4
+    pause_seconds: float = 0.5  # before the second attempt; doubled before each further one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """An input: what the user calls it, and where it lies."""
+
+    name: str
+    url: str
+
+
+class _Cut(Exception):
+    """The transfer broke off in a way that another attempt may mend; the message ends a sentence about it."""
+
+
+@dataclass(slots=True)
+class _Download:
+    """One file on its way: what has arrived, and what a continuation may rely on."""
+
+    source: Source
+    path: Path
+    limits: Limits
+    stopped: Callable[[], bool]
+    arrived: int = 0
+    etag: str | None = None
+    window_began: float = 0.0
+    window_bytes: int = 0
+
+
+def client(limits: Limits) -> httpx.Client:
+    """A client that takes nothing from the environment, keeps no cookies and follows no redirect by itself."""
+    timeout = httpx.Timeout(
+        connect=limits.connect_seconds, read=limits.idle_seconds, write=limits.idle_seconds, pool=None
+    )
+    return httpx.Client(trust_env=False, follow_redirects=False, timeout=timeout, headers=dict(HEADERS))
+
+
+def fetch(http: httpx.Client, source: Source, path: Path, *, limits: Limits, stopped: Callable[[], bool]) -> int:
+    """Store what lies behind `source` at `path`; returns its size in bytes.
+
+    Raises TaskFailed, or Stopped soon after `stopped` begins to say so.
+    """
+    download = _Download(source, path, limits, stopped)
+    trouble = ""
+    for attempt in range(limits.attempts):
+        if attempt:
+            time.sleep(limits.pause_seconds * 2 ** (attempt - 1))
+        try:
+            _attempt(http, download)
+            return download.arrived
+        except _Cut as error:
+            trouble = str(error)
+        except httpx.TransportError as error:
+            trouble = _in_words(error)
+        except httpx.InvalidURL:
+            raise _failed(download, "is not a URL that can be fetched.", retryable=False) from None
+        except OSError as error:
+            raise _disk_failure(error) from error
+    raise _failed(download, f"{trouble} ({limits.attempts} attempts were made).")
+
+
+def _attempt(http: httpx.Client, download: _Download) -> None:
+    url = download.source.url
+    if download.stopped():
+        raise Stopped
+    for _ in range(download.limits.max_redirects + 1):
+        with http.stream("GET", url, headers=_range_headers(download)) as response:
+            if response.status_code not in REDIRECTS:
+                _judge_status(download, response)
+                _receive(download, response)
+                return
+            url = _next_hop(download, url, response)
+    raise _failed(download, f"was redirected more than {download.limits.max_redirects} times.", retryable=False)
+
+
+def _range_headers(download: _Download) -> dict[str, str]:
+    if not download.arrived or download.etag is None:
+        return {}
+    return {"Range": f"bytes={download.arrived}-", "If-Range": download.etag}
+
+
+def _next_hop(download: _Download, url: str, response: httpx.Response) -> str:
+    following = urljoin(url, response.headers.get("location", ""))
+    try:
+        urls.check(following, field=f"input_files.{download.source.name}")
+    except UrlNotAllowed:
+        raise _failed(download, "was redirected to an address that is not allowed.", retryable=False) from None
+    if url.startswith("https:") and not following.startswith("https:"):
+        raise _failed(download, "was redirected from https to http, which is not allowed.", retryable=False)
+    return following
+
+
+def _judge_status(download: _Download, response: httpx.Response) -> None:
+    """Return when the body is what we asked for; otherwise say what became of it."""
+    status = response.status_code
+    if status in (200, 206):
+        return
+    if status == 416:  # the file has changed since it was cut: start over
+        download.arrived = 0
+        raise _Cut("has changed while it was downloaded")
+    answered = f"answered {_status_words(status)}"
+    if status == 429 or status >= 500:
+        raise _Cut(answered)
+    if status in (400, 401, 403) and _is_signed(download.source.url):
+        raise TaskFailed.of(
+            FailureCode.SOURCE_EXPIRED,
+            f"The source of {download.source.name} {answered}; its signed link has most likely expired. "
+            "Register the task again with a fresh link.",
+            details={"input": download.source.name, "http_status": status},
+        )
+    raise _failed(download, f"{answered}.", retryable=False, http_status=status)
+
+
+def _receive(download: _Download, response: httpx.Response) -> None:
+    """Write the body behind what has arrived. Raises _Cut when it is shorter than announced."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise _failed(download, "sends its bytes encoded although it was asked not to.", retryable=False)
+    _position(download, response)
+    announced = _content_length(response)
+    if announced is not None and download.arrived + announced > download.limits.max_bytes:
+        raise _too_large(download)
+    download.window_began, download.window_bytes = time.monotonic(), 0
+    body_end = None if announced is None else download.arrived + announced
+    with download.path.open("r+b" if download.arrived else "wb", buffering=0) as file:
+        file.seek(download.arrived)
+        for piece in response.iter_raw():
+            file.write(piece)
+            _count(download, len(piece))
+    if body_end is not None and download.arrived != body_end:
+        raise _Cut("ended before all of it had arrived")
+
+
+def _position(download: _Download, response: httpx.Response) -> None:
+    """Where this answer's bytes belong: behind what we have if it continues, else at the start."""
+    continues = response.status_code == HTTPStatus.PARTIAL_CONTENT
+    if continues and not response.headers.get("content-range", "").startswith(f"bytes {download.arrived}-"):
+        download.arrived = 0
+        raise _Cut("answered with another part than the one asked for")
+    if not continues:
+        download.arrived = 0
+    etag = response.headers.get("etag")
+    download.etag = etag if etag and not etag.startswith("W/") else None
+
+
+def _count(download: _Download, size: int) -> None:
+    if download.stopped():
+        raise Stopped
+    download.arrived += size
+    download.window_bytes += size
+    if download.arrived > download.limits.max_bytes:
+        raise _too_large(download)
+    elapsed = time.monotonic() - download.window_began
+    if elapsed < download.limits.rate_window_seconds:
+        return
+    if download.window_bytes < download.limits.least_bytes_per_second * elapsed:
+        raise _failed(download, f"sends fewer than {download.limits.least_bytes_per_second:.0f} bytes a second.")
+    download.window_began, download.window_bytes = time.monotonic(), 0
+
+
+def _content_length(response: httpx.Response) -> int | None:
+    text = response.headers.get("content-length", "")
+    return int(text) if text.isdecimal() else None
+
+
+def _is_signed(url: str) -> bool:
+    return not _SIGNATURE_PARAMETERS.isdisjoint(name.lower() for name in parse_qs(urlsplit(url).query))
+
+
+def _status_words(status: int) -> str:
+    try:
+        return f"{status} ({HTTPStatus(status).phrase})"
+    except ValueError:
+        return str(status)
+
+
+def _in_words(error: httpx.TransportError) -> str:
+    """What went wrong on the wire; never the library's own text, which may hold addresses."""
+    if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
+        return "cannot be reached"
+    if isinstance(error, httpx.TimeoutException):
+        return "sent nothing for too long"
+    if isinstance(error, httpx.RemoteProtocolError):
+        return "broke off before all of it had arrived"
+    return "could not be read"
+
+
+def _failed(
+    download: _Download, what: str, *, retryable: bool | None = None, http_status: int | None = None
+) -> TaskFailed:
+    details = {"input": download.source.name} | ({"http_status": http_status} if http_status else {})
+    return TaskFailed.of(
+        FailureCode.DOWNLOAD_FAILED,
+        f"The source of {download.source.name} {what}",
+        retryable=retryable,
+        details=details,
+    )
+
+
+def _too_large(download: _Download) -> TaskFailed:
+    return TaskFailed.of(
+        FailureCode.SOURCE_TOO_LARGE,
+        f"The source of {download.source.name} is larger than {download.limits.max_bytes} bytes, the most that is taken.",
+        details={"input": download.source.name, "max_bytes": download.limits.max_bytes},
+    )
+
+
+def _disk_failure(error: OSError) -> TaskFailed:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return TaskFailed.of(FailureCode.DISK_FULL, "The worker's disk is full; the inputs did not fit.")
+    return TaskFailed.of(FailureCode.INTERNAL_ERROR, "The worker could not write an input to its disk.")

@@ -1,0 +1,238 @@
+"""One task, from claim to its end: fetch -> probe -> run -> upload, in that order, readable top to bottom.
+
+Each step either gives what the next one needs or raises TaskFailed, which becomes the task's error. Whatever happens,
+the task's folder is gone afterwards. A task that is not ours to work on is left alone.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from threading import Event
+
+from core import task as moves
+from core.errors import CommandNotAllowed, TaskChanged, TaskEnded, TaskNotFound, TaskNotReady
+from core.ffmpeg import build, failure, probe, progress, validate
+from core.ffmpeg.parse import Command
+from core.ports import Services
+from core.settings import Settings
+from core.task import Failure, FailureCode, Media, Output, Stage, Task, Timings
+from core.worker import collect, fetch, process, sandbox, upload
+from core.worker.failed import Stopped, TaskFailed
+from core.worker.report import Reporter
+
+log = logging.getLogger(__name__)
+
+CLAIM_ATTEMPTS = 5
+MAX_LISTED_OUTPUTS = 1000  # in the task; all of them are stored
+PARALLEL_DOWNLOADS = 8
+
+
+class Outcome(Enum):
+    RECORDED = "recorded"  # the task has ended and says how
+    NOT_OURS = "not_ours"  # ended, unknown, or with another worker: nothing was done
+    GIVEN_UP = "given_up"  # we were told to stop; the task waits for another worker, or already has one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """What a worker process brings to its task. `prober` is already running, `stop` is set when it must end."""
+
+    services: Services
+    settings: Settings
+    ffmpeg: str
+    prober: process.Conversation
+    stop: Event
+    now: Callable[[], datetime]
+    report_every_seconds: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A task's own place on disk: what it reads, what it writes, and what nobody keeps."""
+
+    inputs: Path
+    outputs: Path
+    temporary: Path
+
+
+def run(worker: Worker, task_id: str) -> Outcome:
+    """Work on the task until it has ended, or somebody else must. Raises only when the store cannot be reached."""
+    try:
+        task = _claimed(worker, task_id)
+    except (TaskEnded, TaskNotReady, TaskNotFound) as refusal:
+        log.info("not ours", extra={"action": "claim_refused", "reason": refusal.code})
+        return Outcome.NOT_OURS
+    log.info("claimed", extra={"action": "claimed", "fence": task.fence})
+    with _reporter(worker, task) as reporter:
+        try:
+            return _settled(reporter, _outcome(worker, task, reporter), worker.now)
+        except Stopped:
+            log.info("given up", extra={"action": "given_up"})
+            return Outcome.GIVEN_UP
+
+
+def _claimed(worker: Worker, task_id: str) -> Task:
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    for _ in range(CLAIM_ATTEMPTS):
+        task = worker.services.store.get(task_id)
+        with contextlib.suppress(TaskChanged):
+            return worker.services.store.replace(moves.claim(task, now=worker.now(), owner=owner), task)
+    raise TaskNotReady("The task changes too fast to be claimed.")
+
+
+def _reporter(worker: Worker, task: Task) -> Reporter:
+    store, every = worker.services.store, worker.report_every_seconds
+    return Reporter(store, task, stop=worker.stop, now=worker.now, every_seconds=every)
+
+
+def _outcome(worker: Worker, task: Task, reporter: Reporter) -> tuple[Output, ...] | Failure | None:
+    """The stored outputs, or why there are none; None when the worker was told to stop."""
+    try:
+        with _folder(worker.settings.scratch, task) as folder:
+            return _transcoded(worker, task, folder, reporter)
+    except TaskFailed as failed:
+        return failed.failure
+    except Stopped:
+        return None
+    except Exception:
+        log.exception("unexpected", extra={"action": "internal_error"})
+        return Failure.of(FailureCode.INTERNAL_ERROR, "Something went wrong on our side; the worker's log has it.")
+
+
+def _settled(reporter: Reporter, outcome: tuple[Output, ...] | Failure | None, now: Callable[[], datetime]) -> Outcome:
+    def leave(task: Task, timings: Timings) -> Task:
+        if outcome is None:
+            return moves.release(task, now=now(), fence=task.fence)
+        if isinstance(outcome, Failure):
+            return moves.fail(task, now=now(), fence=task.fence, error=outcome, timings=timings)
+        return moves.complete(
+            task,
+            now=now(),
+            fence=task.fence,
+            outputs=outcome[:MAX_LISTED_OUTPUTS],
+            output_count=len(outcome),
+            timings=timings,
+        )
+
+    task = reporter.settle(leave)
+    log.info("settled", extra={"action": task.status.value, "code": task.error and task.error.code.value})
+    return Outcome.RECORDED if task.status.ended else Outcome.GIVEN_UP
+
+
+@contextlib.contextmanager
+def _folder(scratch: Path, task: Task) -> Iterator[Folder]:
+    root = scratch.absolute() / f"{task.task_id}.{task.fence}"
+    folder = Folder(inputs=root / "in", outputs=root / "out", temporary=root / "tmp")
+    try:
+        for path in (folder.inputs, folder.outputs, folder.temporary):
+            path.mkdir(parents=True, mode=0o700)
+        yield folder
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _transcoded(worker: Worker, task: Task, folder: Folder, reporter: Reporter) -> tuple[Output, ...]:
+    command = _checked(task)
+    examine = collect.examiner(worker.prober)
+    local_names = _download(worker, task, folder)
+    media = {name: _examined(folder.inputs / local, name, examine) for name, local in local_names.items()}
+    reporter.enter(Stage.TRANSCODING)
+    known = {name: facts for name, facts in media.items() if facts}
+    _run_ffmpeg(worker, command, folder, reporter, inputs=local_names, media=known)
+    reporter.enter(Stage.UPLOADING)
+    files = collect.collect(folder.outputs, task.output_files, examine=examine)
+    prefix = f"{worker.settings.output_prefix}/{task.task_id}/{task.fence}"
+    return upload.upload(worker.services.objects, files, prefix=prefix, stop=worker.stop)
+
+
+def _checked(task: Task) -> Command:
+    """The command, judged again: a stored row is input too."""
+    try:
+        return validate.check(task.command, input_names=task.input_files, output_names=task.output_files)
+    except CommandNotAllowed as refusal:
+        raise TaskFailed.of(
+            FailureCode.TRANSCODE_FAILED, f"The command is not allowed: {refusal.message}", details=refusal.details
+        ) from refusal
+
+
+def _download(worker: Worker, task: Task, folder: Folder) -> dict[str, str]:
+    """All inputs at once; gives each one's name in the inputs folder. The first to fail ends the others."""
+    limits = fetch.Limits(max_bytes=worker.settings.max_input_bytes)
+    local_names = {name: build.local_name(index, name) for index, name in enumerate(task.input_files)}
+    failed = Event()
+    with fetch.client(limits) as http, ThreadPoolExecutor(PARALLEL_DOWNLOADS, thread_name_prefix="fetch") as pool:
+
+        def download(name: str) -> None:
+            source = fetch.Source(name=name, url=task.input_files[name])
+            path = folder.inputs / local_names[name]
+            try:
+                fetch.fetch(http, source, path, limits=limits, stopped=lambda: failed.is_set() or worker.stop.is_set())
+            except BaseException:
+                failed.set()
+                raise
+
+        errors = [future.exception() for future in [pool.submit(download, name) for name in local_names]]
+    _raise_worst(errors)
+    return local_names
+
+
+def _raise_worst(errors: Iterable[BaseException | None]) -> None:
+    """Of several errors the one that caused the others: those only stopped."""
+    raised = sorted((error for error in errors if error), key=lambda error: isinstance(error, Stopped))
+    if raised:
+        raise raised[0]
+
+
+def _examined(path: Path, name: str, examine: collect.Examine) -> Media | None:
+    """What the input holds; None when the prober cannot tell, and ffmpeg, which reads more, is to decide."""
+    if path.stat().st_size == 0:
+        raise _invalid(name, "is empty (0 bytes).")
+    probed = examine(path, name)
+    if probed.media is None:
+        with path.open("rb") as file:
+            looks = probe.what_it_looks_like(file.read(512))
+        if looks:
+            raise _invalid(name, f"is not media: the source sent {looks}.")
+    return probed.media
+
+
+def _invalid(name: str, what: str) -> TaskFailed:
+    return TaskFailed.of(FailureCode.MEDIA_INVALID, f"The input {name} {what}", details={"input": name})
+
+
+def _run_ffmpeg(
+    worker: Worker, command: Command, folder: Folder, reporter: Reporter, *, inputs: Mapping[str, str], media: Mapping[str, Media]
+) -> None:
+    paths = {name: f"../{folder.inputs.name}/{local}" for name, local in inputs.items()}
+    follower = progress.Follower(progress.expected(command, media))
+
+    def follow(line: str) -> None:
+        news = follower.feed(line)
+        if news:
+            reporter.progressed(news)
+
+    ended = process.run(
+        lambda pipe: [worker.ffmpeg, *build.build(command, inputs=paths, progress_fd=pipe)],
+        cwd=folder.outputs,
+        env=sandbox.environment(home=str(folder.temporary)),
+        on_line=follow,
+        stop=worker.stop,
+        timeout_seconds=worker.settings.task_timeout_seconds,
+    )
+    if ended.stopped:
+        raise Stopped
+    if ended.timed_out:
+        limit = worker.settings.task_timeout_seconds
+        raise TaskFailed.of(FailureCode.TIMED_OUT, f"ffmpeg was ended after {limit} s, the most that a task may take.")
+    if ended.exit_code != 0:
+        shown = {path: name for name, path in paths.items()}
+        raise TaskFailed(failure.explain(exit_code=ended.exit_code, log=ended.log, names=shown))

@@ -1,0 +1,100 @@
+"""The container's main, and the local pool's: one task, named by TASK_ID, then an exit code.
+
+An outcome that was recorded in the task exits with 0, also a failed transcode: running it again would not help. What
+exits otherwise is trouble of ours, for which AWS Batch's job definition and the local pool start another worker.
+"""
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from threading import Event
+from types import FrameType
+
+from core.settings import Settings, SettingsInvalid
+from core.worker import process, sandbox
+
+log = logging.getLogger(__name__)
+
+EXIT_RECORDED = 0
+EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL: another worker may well succeed
+EXIT_MISCONFIGURED = 78  # EX_CONFIG: no worker with these settings ever will
+
+
+def main(env: Mapping[str, str]) -> int:
+    try:
+        settings = Settings.from_env(env)
+        task_id = env["TASK_ID"]
+        ffmpeg = process.find_ffmpeg(settings.ffmpeg_path)
+    except (SettingsInvalid, process.NoUsableFfmpeg) as fault:
+        return _misconfigured(str(fault))
+    except KeyError:
+        return _misconfigured("TASK_ID is not set; it names the task to work on.")
+    stop = _stopping(env)
+    # Started before our own imports, which take as long as its own: they run side by side.
+    prober = process.Conversation(process.PROBER, sandbox.environment(home=tempfile.gettempdir()))
+    try:
+        return _work(settings, env, task_id=task_id, ffmpeg=ffmpeg, prober=prober, stop=stop)
+    finally:
+        prober.close()
+
+
+def _work(
+    settings: Settings,
+    env: Mapping[str, str],
+    *,
+    task_id: str,
+    ffmpeg: str,
+    prober: process.Conversation,
+    stop: Event,
+) -> int:
+    from core import wiring
+    from core.worker import job
+    from handlers import logs
+
+    logs.configure(settings.log_level, task_id=task_id, correlation_id=env.get("CORRELATION_ID"))
+    exit_codes = {
+        job.Outcome.RECORDED: EXIT_RECORDED,
+        job.Outcome.NOT_OURS: EXIT_RECORDED,
+        job.Outcome.GIVEN_UP: EXIT_TRY_AGAIN,
+    }
+    worker = job.Worker(
+        services=wiring.services(settings, env),
+        settings=settings,
+        ffmpeg=ffmpeg,
+        prober=prober,
+        stop=stop,
+        now=lambda: datetime.now(UTC),
+        report_every_seconds=5.0 if settings.backend == "aws" else 2.0,
+    )
+    try:
+        return exit_codes[job.run(worker, task_id)]
+    except Exception:
+        log.exception("the task could not be worked on", extra={"action": "worker_failed"})
+        return EXIT_TRY_AGAIN
+
+
+def _stopping(env: Mapping[str, str]) -> Event:
+    """Set on SIGTERM and SIGINT, and on the end of the local service that started us."""
+    stop = Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    if env.get("PARENT_PID"):
+        sandbox.die_with(int(env["PARENT_PID"]), with_signal=signal.SIGTERM)
+    return stop
+
+
+def _misconfigured(fault: str) -> int:
+    sys.stderr.write(f"The worker cannot start: {fault}\n")
+    return EXIT_MISCONFIGURED
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))

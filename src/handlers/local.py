@@ -1,0 +1,130 @@
+"""The service on one machine: the API, the links to outputs and the pool of workers, in one process tree.
+
+`python -m handlers.local`, with settings from the environment and from `.env` where there is one. One service at a
+time may use a data folder: it is what makes sure, at start, that a task marked as running has no worker.
+"""
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import FrameType
+from typing import IO
+
+import uvicorn
+from dotenv import dotenv_values
+
+from core import recover, wiring
+from core.ports import Services
+from core.settings import Settings, SettingsInvalid
+from core.worker import process
+from handlers import logs
+from handlers.web.app import create_app
+from handlers.web.log_keys import LogKeys
+
+log = logging.getLogger(__name__)
+
+LISTEN_BACKLOG = 2048
+SWEEP_SECONDS = 10.0
+
+
+class CannotStart(Exception):
+    """The service cannot start; the message says what to do."""
+
+
+def main(env: Mapping[str, str]) -> int:
+    try:
+        _serve(env)
+    except (SettingsInvalid, process.NoUsableFfmpeg, CannotStart) as fault:
+        sys.stderr.write(f"The service cannot start: {fault}\n")
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _serve(env: Mapping[str, str]) -> None:
+    settings = Settings.from_env(env)
+    if settings.backend != "local":
+        raise CannotStart("this is the service for one machine; unset BACKEND, or set it to local.")
+    ffmpeg = process.find_ffmpeg(settings.ffmpeg_path)
+    version = process.ffmpeg_version(ffmpeg)
+    logs.configure(settings.log_level).addFilter(LogKeys())
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with _alone(settings), closing(_listening(settings)) as listener:
+        port = listener.getsockname()[1]
+        settings = replace(settings, port=port, ffmpeg_path=ffmpeg)
+        _run(settings, env, listener, version)
+
+
+def _run(settings: Settings, env: Mapping[str, str], listener: socket.socket, ffmpeg_version: str) -> None:
+    services, pool, open_link = wiring.local(settings, env)
+    app = create_app(services, settings, ffmpeg_version=ffmpeg_version, open_link=open_link)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+    closing_down = threading.Event()
+    sweeping = threading.Thread(target=_sweep, args=(services, closing_down), name="sweep")
+    recover.recover_all(services, now=datetime.now(UTC))
+    signal.signal(signal.SIGTERM, _interrupt)
+    pool.start()
+    sweeping.start()
+    try:
+        _announce(settings)
+        server.run([listener])
+    finally:
+        closing_down.set()
+        pool.close()
+        sweeping.join()
+
+
+def _sweep(services: Services, closing_down: threading.Event) -> None:
+    """Hand over again, now and then, what was due to move and did not."""
+    while not closing_down.wait(SWEEP_SECONDS):
+        try:
+            recover.recover_due(services, now=datetime.now(UTC))
+        except Exception:
+            log.exception("the sweep failed", extra={"action": "sweep_failed"})
+
+
+def _alone(settings: Settings) -> IO[bytes]:
+    """Hold the data folder, as a context, for as long as this process lives. Raises CannotStart."""
+    lock = (settings.data_dir / "service.lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise CannotStart(
+            f"another service uses the folder {settings.data_dir}; stop it, or set DATA_DIR to another folder."
+        ) from None
+    return lock
+
+
+def _listening(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=LISTEN_BACKLOG)
+    except OSError as error:
+        raise CannotStart(
+            f"it cannot listen on {settings.host}:{settings.port} ({error.strerror}); set PORT, or HOST, to another."
+        ) from error
+
+
+def _announce(settings: Settings) -> None:
+    base = settings.base_url
+    sys.stdout.write(f"Serving on {base} - docs at {base}/docs - Ctrl-C ends it\n")
+    sys.stdout.flush()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    dotenv = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    sys.exit(main({**dotenv, **os.environ}))

@@ -1,0 +1,130 @@
+"""Downloads against a real server on loopback that misbehaves in every way that is known of."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from core.task import Failure, FailureCode
+from core.worker import fetch
+from core.worker.failed import Stopped, TaskFailed
+from support.source_server import MEDIA, SourceServer, serving
+
+CLIP = "bigbuckbunny.mp4"
+LIMITS = fetch.Limits(max_bytes=10_000_000, connect_seconds=1, idle_seconds=0.5, attempts=3, pause_seconds=0.01)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SourceServer]:
+    with serving() as running:
+        yield running
+
+
+def download(url: str, path: Path, limits: fetch.Limits = LIMITS) -> int:
+    source = fetch.Source(name="input.mp4", url=url)
+    with fetch.client(limits) as http:
+        return fetch.fetch(http, source, path, limits=limits, stopped=lambda: False)
+
+
+def failure_of(url: str, path: Path, limits: fetch.Limits = LIMITS) -> Failure:
+    with pytest.raises(TaskFailed) as caught:
+        download(url, path, limits)
+    return caught.value.failure
+
+
+@pytest.mark.parametrize(
+    "path", [f"media/{CLIP}", f"cut/{CLIP}", f"cut-weak/{CLIP}", f"flaky/503/{CLIP}", f"flaky/429/{CLIP}", f"redirect/5/{CLIP}"]
+)
+def test_fetch_ends_with_the_same_bytes(server: SourceServer, tmp_path: Path, path: str) -> None:
+    # given a source that is good, or mends itself
+    target = tmp_path / "i0.mp4"
+
+    # when it is fetched
+    size = download(f"{server.url}/{path}", target)
+
+    # then the file is the source's, to the byte
+    assert target.read_bytes() == (MEDIA / CLIP).read_bytes()
+    assert size == target.stat().st_size
+
+
+def test_fetch_continues_where_it_was_cut(tmp_path: Path) -> None:
+    with serving() as server:
+        download(f"{server.url}/cut/{CLIP}", tmp_path / "i0.mp4")
+
+        half = (MEDIA / CLIP).stat().st_size // 2
+        assert server.ranges == [f"bytes={half}-"]
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "retryable", "words"),
+    [
+        ("status/404", FailureCode.DOWNLOAD_FAILED, False, "answered 404 (Not Found)."),
+        ("status/403", FailureCode.DOWNLOAD_FAILED, False, "answered 403 (Forbidden)."),
+        ("status/403?X-Amz-Signature=abc", FailureCode.SOURCE_EXPIRED, False, "has most likely expired"),
+        ("status/500", FailureCode.DOWNLOAD_FAILED, True, "answered 500 (Internal Server Error) (3 attempts were made)."),
+        ("status/599", FailureCode.DOWNLOAD_FAILED, True, "answered 599 (3 attempts were made)."),
+        (f"always-cut/{CLIP}", FailureCode.DOWNLOAD_FAILED, True, "broke off before all of it had arrived"),
+        (f"redirect/6/{CLIP}", FailureCode.DOWNLOAD_FAILED, False, "was redirected more than 5 times."),
+        ("redirect-to?file:///etc/passwd", FailureCode.DOWNLOAD_FAILED, False, "an address that is not allowed."),
+        ("redirect-to?", FailureCode.DOWNLOAD_FAILED, False, "was redirected more than 5 times."),
+        ("endless", FailureCode.SOURCE_TOO_LARGE, False, "is larger than 10000000 bytes"),
+        ("announces/10000001", FailureCode.SOURCE_TOO_LARGE, False, "is larger than 10000000 bytes"),
+        ("announces/1000", FailureCode.DOWNLOAD_FAILED, True, "broke off before all of it had arrived"),
+        ("silent", FailureCode.DOWNLOAD_FAILED, True, "sent nothing for too long (3 attempts were made)."),
+        (f"gzip/{CLIP}", FailureCode.DOWNLOAD_FAILED, False, "sends its bytes encoded"),
+    ],
+)
+def test_fetch_says_what_is_wrong(
+    server: SourceServer, tmp_path: Path, path: str, code: FailureCode, retryable: bool, words: str
+) -> None:
+    began = time.monotonic()
+
+    failure = failure_of(f"{server.url}/{path}", tmp_path / "i0.mp4")
+
+    assert (failure.code, failure.retryable) == (code, retryable)
+    assert failure.message.startswith("The source of input.mp4 ")
+    assert words in failure.message
+    assert failure.details["input"] == "input.mp4"
+    assert "127.0.0.1" not in failure.message
+    assert "?" not in failure.message
+    assert time.monotonic() - began < 10
+
+
+def test_fetch_gives_up_a_trickle(server: SourceServer, tmp_path: Path) -> None:
+    limits = fetch.Limits(max_bytes=1000, rate_window_seconds=0.5)
+
+    failure = failure_of(f"{server.url}/trickle", tmp_path / "i0.mp4", limits)
+
+    assert failure.message == "The source of input.mp4 sends fewer than 64000 bytes a second."
+
+
+def test_fetch_reports_an_unreachable_host_and_an_unknown_name_alike(tmp_path: Path) -> None:
+    # given a port on which nobody listens, and a name that nobody has
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+
+    words = {
+        failure_of(url, tmp_path / "i0.mp4").message
+        for url in (f"http://127.0.0.1:{port}/x.mp4", "http://nobody.invalid/x.mp4")
+    }
+
+    assert words == {"The source of input.mp4 cannot be reached (3 attempts were made)."}
+
+
+def test_fetch_stops_when_it_is_told_to(server: SourceServer, tmp_path: Path) -> None:
+    told = threading.Event()
+    threading.Timer(0.2, told.set).start()
+    limits = fetch.Limits(max_bytes=2**50)
+
+    with fetch.client(limits) as http, pytest.raises(Stopped):
+        source = fetch.Source(name="input.mp4", url=f"{server.url}/endless")
+        fetch.fetch(http, source, tmp_path / "i0.mp4", limits=limits, stopped=told.is_set)
+
+
+def test_fetch_of_an_unwritable_place_says_so(server: SourceServer, tmp_path: Path) -> None:
+    failure = failure_of(f"{server.url}/media/{CLIP}", tmp_path / "missing" / "i0.mp4")
+
+    assert failure == Failure.of(FailureCode.INTERNAL_ERROR, "The worker could not write an input to its disk.")
