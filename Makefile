@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-export PYTHONPATH := src
+export PYTHONPATH := src:tests
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## show this list

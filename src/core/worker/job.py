@@ -21,7 +21,7 @@ from threading import Event
 from core import task as moves
 from core.errors import CommandNotAllowed, TaskChanged, TaskEnded, TaskNotFound, TaskNotReady
 from core.ffmpeg import build, failure, probe, progress, validate
-from core.ffmpeg.parse import Command
+from core.ffmpeg.command import Command
 from core.ports import Services
 from core.settings import Settings
 from core.task import Failure, FailureCode, Media, Output, Stage, Task, Timings
@@ -213,10 +213,10 @@ def _run_ffmpeg(
     worker: Worker, command: Command, folder: Folder, reporter: Reporter, *, inputs: Mapping[str, str], media: Mapping[str, Media]
 ) -> None:
     paths = {name: f"../{folder.inputs.name}/{local}" for name, local in inputs.items()}
-    follower = progress.Follower(progress.expected(command, media))
+    meter = progress.Meter(progress.expected(command, media))
 
     def follow(line: str) -> None:
-        news = follower.feed(line)
+        news = meter.feed(line)
         if news:
             reporter.progressed(news)
 

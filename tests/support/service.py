@@ -1,0 +1,91 @@
+"""The local service as its own process on a free port: for the journeys, the demo and the benchmark."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 30
+ENDED = frozenset({"completed", "failed", "canceled"})
+
+
+class ServiceFailed(Exception):
+    """The service did not do what it must; the message has the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    process: "subprocess.Popen[str]"
+    http: httpx.Client
+    data_dir: Path
+    log: Path
+
+    def register(self, command: str, input_files: Mapping[str, str], *outputs: str, execute: bool = True) -> str:
+        """The id of a new task, executed unless told otherwise."""
+        body = {"command": command, "input_files": dict(input_files), "output_files": list(outputs)}
+        answer = self.http.post("/ffmpeg/register", json=body, params={"execute": execute})
+        if answer.status_code != 201:
+            raise ServiceFailed(answer.text)
+        task_id: str = answer.json()["task_id"]
+        return task_id
+
+    def status(self, task_id: str) -> dict[str, Any]:
+        task: dict[str, Any] = self.http.get(f"/ffmpeg/status/{task_id}").raise_for_status().json()
+        return task
+
+    def follow(self, task_id: str, *, seconds: float = 120, every: float = 0.05) -> Iterator[dict[str, Any]]:
+        """The task again and again, until it has ended."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            task = self.status(task_id)
+            yield task
+            if task["status"] in ENDED:
+                return
+            time.sleep(every)
+        raise ServiceFailed(f"The task did not end within {seconds} s.\n{self.last_words()}")
+
+    def ended(self, task_id: str, *, seconds: float = 120) -> dict[str, Any]:
+        *_, task = self.follow(task_id, seconds=seconds)
+        return task
+
+    def last_words(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
+
+
+@contextlib.contextmanager
+def running(data_dir: Path, **settings: str) -> Iterator[Service]:
+    """A service on `data_dir`, ended politely afterwards. Raises ServiceFailed when it does not start."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    log = data_dir / "service.log"
+    env = {**os.environ, "PORT": "0", "DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT / "src"), **settings}
+    with log.open("ab") as log_file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "handlers.local"],
+            env=env,
+            cwd=data_dir,
+            stdout=subprocess.PIPE,
+            stderr=log_file,
+            text=True,
+            process_group=0,
+        )
+    assert process.stdout is not None
+    try:
+        announced = process.stdout.readline()
+        if not announced:
+            raise ServiceFailed(f"The service did not start.\n{log.read_text()[-3000:]}")
+        with httpx.Client(base_url=announced.split()[2], timeout=30, trust_env=False) as http:
+            yield Service(process, http, data_dir, log)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(START_SECONDS)
+        process.stdout.close()

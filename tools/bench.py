@@ -1,0 +1,174 @@
+"""`make bench`: what the service costs beside raw ffmpeg, and how fast its API answers, on this machine.
+
+Every figure stands beside its peer, measured in the same run and in turns with it, because machines are noisy: read
+the ratios. BENCH_REPEATS (default 5) sets how often each is measured; the median counts.
+"""
+
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from core.worker import process
+from support.service import ROOT, Service, running
+from support.source_server import MEDIA, serving
+
+REPEATS = int(os.environ.get("BENCH_REPEATS", "5"))
+ARGUMENTS = "-c:v libx264 -preset veryfast -crf 23 -c:a aac -ac 2 -b:a 128k -movflags +faststart"
+LOAD_SECONDS = 4.0
+CONNECTIONS = 8
+
+
+def main() -> None:
+    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, ffmpeg {version()}, {REPEATS} repeats, medians\n")
+    with tempfile.TemporaryDirectory() as folder:
+        media = Path(folder) / "media"
+        media.mkdir()
+        clips = {"60 s": clip(media / "long.mp4", 60), "1 s": clip(media / "short.mp4", 1)}
+        with serving(media) as source, running(Path(folder) / "service", LOG_LEVEL="WARNING") as service:
+            for name, path in clips.items():
+                compare_with_raw(service, f"{source.url}/media/{path.name}", path, name)
+            measure_api(service, f"{source.url}/media/short.mp4")
+    measure_imports()
+
+
+def version() -> str:
+    return process.ffmpeg_version(process.find_ffmpeg(None))
+
+
+def clip(path: Path, seconds: int) -> Path:
+    """`seconds` of the real 720p footage, repeated where it is shorter."""
+    loop = ["-stream_loop", "-1", "-i", str(MEDIA / "bigbuckbunny.mp4"), "-t", str(seconds), "-c", "copy", str(path)]
+    subprocess.run([process.find_ffmpeg(None), "-nostdin", "-y", "-loglevel", "error", *loop], check=True)
+    return path
+
+
+def compare_with_raw(service: Service, url: str, path: Path, name: str) -> None:
+    raw: list[float] = []
+    tasks: list[tuple[float, dict[str, float]]] = []
+    for _ in range(REPEATS):
+        raw.append(timed(lambda: run_raw(path)))
+        tasks.append(run_task(service, url))
+    direct, ours = statistics.median(raw), statistics.median(seconds for seconds, _ in tasks)
+    print(f"A task of {name} of 720p, submit to completed, against raw ffmpeg on the same local file")
+    print(f"  raw ffmpeg   {direct:7.3f} s   ({min(raw):.3f} to {max(raw):.3f})")
+    print(f"  task         {ours:7.3f} s   ({min(tasks)[0]:.3f} to {max(tasks, key=lambda task: task[0])[0]:.3f})")
+    print(f"  ratio        {ours / direct:7.3f}     {ours - direct:+.3f} s")
+    for part in tasks[0][1]:
+        print(f"    {part:<11}{statistics.median(parts[part] for _, parts in tasks):7.3f} s")
+    print()
+
+
+def timed(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def run_raw(path: Path) -> None:
+    output = path.with_suffix(".raw.mp4")
+    command = [process.find_ffmpeg(None), "-nostdin", "-y", "-loglevel", "error", "-i", str(path)]
+    subprocess.run([*command, *ARGUMENTS.split(), str(output)], check=True)
+    output.unlink()
+
+
+def run_task(service: Service, url: str) -> tuple[float, dict[str, float]]:
+    """Seconds from before the request to the answer that says completed, and where they went."""
+    began = time.perf_counter()
+    task_id = service.register(f"-i in.mp4 {ARGUMENTS} out.mp4", {"in.mp4": url}, "out.mp4")
+    *_, task = service.follow(task_id, every=0.02)
+    took = time.perf_counter() - began
+    if task["status"] != "completed":
+        sys.exit(f"The task {task['status']}: {task['error']}")
+    parts = {name.removesuffix("_seconds"): seconds for name, seconds in task["timings"].items()}
+    return took, parts | {"the rest": took - sum(parts.values())}
+
+
+def measure_api(service: Service, url: str) -> None:
+    body = '{"command": "-i in.mp4 -c:v libx264 out.mp4", "input_files": {"in.mp4": "%s"}, "output_filename": "out.mp4"}'
+    task_id = service.register("-i in.mp4 out.mp4", {"in.mp4": url}, "out.mp4", execute=False)
+    print(f"The local server under {CONNECTIONS} connections, {LOAD_SECONDS:g} s each")
+    for name, request in {
+        "register": http_request("POST", "/ffmpeg/register", body % url),
+        "status": http_request("GET", f"/ffmpeg/status/{task_id}"),
+    }.items():
+        took = sorted(load(service, request))
+        p50, p99 = (took[int(len(took) * part)] * 1000 for part in (0.5, 0.99))
+        print(f"  {name:<9} {len(took) / LOAD_SECONDS:7.0f} requests/s   p50 {p50:6.2f} ms   p99 {p99:6.2f} ms")
+    print()
+
+
+def http_request(method: str, path: str, body: str = "") -> bytes:
+    headers = f"Host: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return f"{method} {path} HTTP/1.1\r\n{headers}{body}".encode()
+
+
+def load(service: Service, request: bytes) -> list[float]:
+    """Send the request over and over on several connections; gives the seconds that each one took."""
+    address = urlsplit(str(service.http.base_url))
+    took: list[float] = []
+    until = time.perf_counter() + LOAD_SECONDS
+
+    def one_connection() -> None:
+        with socket.create_connection((address.hostname or "", address.port or 0)) as connection:
+            while time.perf_counter() < until:
+                began = time.perf_counter()
+                connection.sendall(request)
+                if not answer(connection).startswith((b"HTTP/1.1 200", b"HTTP/1.1 201")):
+                    raise RuntimeError("the API did not answer with success")
+                took.append(time.perf_counter() - began)
+
+    threads = [threading.Thread(target=one_connection) for _ in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return took
+
+
+def answer(connection: socket.socket) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(65536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head
+
+
+def measure_imports() -> None:
+    aws = {"BACKEND": "aws", "TASK_TABLE": "t", "OUTPUT_BUCKET": "b", "JOB_QUEUE": "q", "JOB_DEFINITION": "d"}
+    statements = {
+        "python -c pass": "pass",
+        "import fastapi, mangum, boto3": "import fastapi, mangum, boto3",
+        "import handlers.api": "import handlers.api",
+    }
+    env = {**os.environ, **aws, "PYTHONPATH": str(ROOT / "src"), "AWS_DEFAULT_REGION": "eu-central-1"}
+    took: dict[str, list[float]] = {name: [] for name in statements}
+    for _ in range(REPEATS + 1):
+        for name, statement in statements.items():
+            took[name].append(timed(lambda: run_python(statement, env)))  # noqa: B023 - called at once
+    print("A fresh process (the first run, which compiles, does not count)")
+    medians = {name: statistics.median(times[1:]) for name, times in took.items()}
+    for name, seconds in medians.items():
+        print(f"  {name:<30} {seconds:6.3f} s")
+    bare, imports, handler = medians.values()
+    print(f"  ratio of the last two          {handler / imports:6.3f}     without the interpreter's own start: ", end="")
+    print(f"{(handler - bare) / (imports - bare):.3f}")
+
+
+def run_python(statement: str, env: dict[str, str]) -> None:
+    subprocess.run([sys.executable, "-c", statement], check=True, env=env, stderr=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()
