@@ -28,7 +28,9 @@ CONNECTIONS = 8
 
 
 def main() -> None:
-    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, ffmpeg {version()}, {REPEATS} repeats, medians\n")
+    print(
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, ffmpeg {version()}, {REPEATS} repeats, medians\n"
+    )
     with tempfile.TemporaryDirectory() as folder:
         media = Path(folder) / "media"
         media.mkdir()
@@ -93,7 +95,9 @@ def run_task(service: Service, url: str) -> tuple[float, dict[str, float]]:
 
 
 def measure_api(service: Service, url: str) -> None:
-    body = '{"command": "-i in.mp4 -c:v libx264 out.mp4", "input_files": {"in.mp4": "%s"}, "output_filename": "out.mp4"}'
+    body = (
+        '{"command": "-i in.mp4 -c:v libx264 out.mp4", "input_files": {"in.mp4": "%s"}, "output_filename": "out.mp4"}'
+    )
     task_id = service.register("-i in.mp4 out.mp4", {"in.mp4": url}, "out.mp4", execute=False)
     print(f"The local server under {CONNECTIONS} connections, {LOAD_SECONDS:g} s each")
     for name, request in {
@@ -139,7 +143,9 @@ def answer(connection: socket.socket) -> bytes:
     while b"\r\n\r\n" not in data:
         data += connection.recv(65536)
     head, _, body = data.partition(b"\r\n\r\n")
-    length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+    length = next(
+        int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
+    )
     while len(body) < length:
         body += connection.recv(65536)
     return head
@@ -162,7 +168,9 @@ def measure_imports() -> None:
     for name, seconds in medians.items():
         print(f"  {name:<30} {seconds:6.3f} s")
     bare, imports, handler = medians.values()
-    print(f"  ratio of the last two          {handler / imports:6.3f}     without the interpreter's own start: ", end="")
+    print(
+        f"  ratio of the last two          {handler / imports:6.3f}     without the interpreter's own start: ", end=""
+    )
     print(f"{(handler - bare) / (imports - bare):.3f}")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from support.service import ROOT, Service, ServiceFailed, running
 from support.source_server import serving
 

@@ -14,7 +14,7 @@ from core.task import Task
 
 
 class TaskStore(Protocol):
-    """Where tasks live. Every write is durable when the call returns, and conditional: nothing is overwritten unseen."""
+    """Where tasks live. Every write is durable when the call returns, and conditional: nothing unseen is overwritten."""
 
     def create(self, task: Task) -> Task:
         """Store a new task; returns it as stored, with its version. Raises TaskExists."""

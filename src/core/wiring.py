@@ -4,13 +4,45 @@ The twins are imported when they are asked for, and AWS clients are made when th
 start pays for nothing that its request does not need.
 """
 
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
 from core.ports import Services
 from core.settings import Settings
 
+if TYPE_CHECKING:
+    from core.local.dispatcher import LocalDispatcher
+    from core.local.object_store import FoundFile
 
-def services(settings: Settings) -> Services:
-    """What the API and the worker run on, for either backend."""
-    return _aws(settings) if settings.backend == "aws" else _local(settings)
+# The one program that runs a task, here as in the container.
+WORKER = ("-m", "handlers.batch_worker")
+
+# What a local worker keeps of the environment of whoever starts it, besides the settings.
+_INHERITED = (
+    "PATH",  # programs that FFMPEG_PATH names without a folder
+    "PYTHONPATH",  # where the worker's own code is
+    "HOME",
+    "TMPDIR",
+    "LANG",
+    "LD_LIBRARY_PATH",  # where drivers may be
+    "CUDA_VISIBLE_DEVICES",
+    "SSL_CERT_FILE",  # whom the fetcher trusts
+)
+
+
+class Local(NamedTuple):
+    """What one machine has besides the services: a pool to start and close, and links to answer."""
+
+    services: Services
+    pool: "LocalDispatcher"
+    open_link: "Callable[[str, str], FoundFile | None]"
+
+
+def services(settings: Settings, env: Mapping[str, str]) -> Services:
+    """What the API and the worker run on, for either backend; `env` is the environment of this process."""
+    return _aws(settings) if settings.backend == "aws" else local(settings, env).services
 
 
 def _aws(settings: Settings) -> Services:
@@ -18,7 +50,11 @@ def _aws(settings: Settings) -> Services:
     from core.aws.object_store import S3ObjectStore
     from core.aws.task_store import DynamoTaskStore
 
-    assert settings.task_table and settings.output_bucket and settings.job_queue and settings.job_definition
+    # Settings.from_env has seen to it.
+    assert settings.task_table
+    assert settings.output_bucket
+    assert settings.job_queue
+    assert settings.job_definition
     return Services(
         store=DynamoTaskStore(settings.task_table),
         objects=S3ObjectStore(settings.output_bucket),
@@ -26,9 +62,21 @@ def _aws(settings: Settings) -> Services:
     )
 
 
-def _local(settings: Settings) -> Services:
+def local(settings: Settings, env: Mapping[str, str]) -> Local:
+    """One machine. Nothing is started: a worker needs the services only, and lets the pool be."""
     from core.local.dispatcher import LocalDispatcher
-    from core.local.object_store import FolderObjectStore
+    from core.local.object_store import FolderObjectStore, load_secret
     from core.local.task_store import SqliteTaskStore
+    from core.recover import recover
 
-    raise NotImplementedError
+    objects = FolderObjectStore(
+        settings.data_dir / "objects", base_url=settings.base_url, secret=load_secret(settings.data_dir / "secret")
+    )
+    pool = LocalDispatcher(
+        command=(sys.executable, *WORKER),
+        env=settings.to_env() | {name: env[name] for name in _INHERITED if name in env},
+        max_concurrent=settings.max_concurrent_tasks,
+        on_exit=lambda task_id, _: recover(wired, task_id, now=datetime.now(UTC)),
+    )
+    wired = Services(store=SqliteTaskStore(settings.data_dir / "tasks.db"), objects=objects, dispatcher=pool)
+    return Local(services=wired, pool=pool, open_link=objects.open_link)

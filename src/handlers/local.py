@@ -107,12 +107,18 @@ def _alone(settings: Settings) -> IO[bytes]:
 
 def _listening(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # Named as TCP, or asyncio would not switch off Nagle's delay, which costs each answer 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=LISTEN_BACKLOG)
+        listener.bind((settings.host, settings.port))
+        listener.listen(LISTEN_BACKLOG)
     except OSError as error:
+        listener.close()
         raise CannotStart(
             f"it cannot listen on {settings.host}:{settings.port} ({error.strerror}); set PORT, or HOST, to another."
         ) from error
+    return listener
 
 
 def _announce(settings: Settings) -> None:

@@ -8,11 +8,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
 from support import footage
 from support.service import Service, ServiceFailed, running
 from support.source_server import SourceServer, serving
@@ -279,11 +281,15 @@ def children(pid: int) -> set[int]:
     found: set[int] = set()
     waiting = [pid]
     while waiting:
-        for path in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
-            new = {int(child) for child in path.read_text().split()} - found
-            found |= new
-            waiting += new
+        new = direct_children(waiting.pop()) - found
+        found |= new
+        waiting += new
     return found
+
+
+def direct_children(pid: int) -> set[int]:
+    listed = Path(f"/proc/{pid}/task").glob("*/children")
+    return {int(child) for path in listed for child in path.read_text().split()}
 
 
 def gone(pids: set[int], *, seconds: float = 10) -> bool:
@@ -304,7 +310,7 @@ def test_tasks_beyond_the_limit_wait_in_order(source: SourceServer, tmp_path: Pa
 
     assert [task["status"] for task in tasks] == ["completed"] * 4
     times = [(task["started_at"], task["finished_at"]) for task in tasks]
-    assert all(before[1] <= after[0] for before, after in zip(times, times[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(times))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -336,9 +342,7 @@ def test_killed_worker_is_replaced(source: SourceServer, tmp_path: Path) -> None
     with running(tmp_path / "service") as service:
         task_id = service.register(LONG, {"in.mp4": f"{source.url}/media/{CLIP}"}, "out.mp4")
         wait_for(service, task_id, "running", "transcoding")
-        (worker,) = children(service.process.pid) & {
-            int(child) for child in Path(f"/proc/{service.process.pid}/task").glob("*/children") for child in child.read_text().split()
-        }
+        (worker,) = direct_children(service.process.pid)
         family = children(worker)
 
         os.kill(worker, signal.SIGKILL)
@@ -349,13 +353,16 @@ def test_killed_worker_is_replaced(source: SourceServer, tmp_path: Path) -> None
 
 
 def test_second_service_on_the_same_folder_is_refused(tmp_path: Path) -> None:
-    with running(tmp_path / "service"):
-        with pytest.raises(ServiceFailed, match="another service uses the folder"), running(tmp_path / "service"):
-            pass
+    refused = pytest.raises(ServiceFailed, match="another service uses the folder")
+    with running(tmp_path / "service"), refused, running(tmp_path / "service"):
+        pass
 
 
 def test_service_without_a_usable_ffmpeg_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ServiceFailed, match="set FFMPEG_PATH to an ffmpeg"), running(tmp_path, FFMPEG_PATH="/bin/false"):
+    with (
+        pytest.raises(ServiceFailed, match="set FFMPEG_PATH to an ffmpeg"),
+        running(tmp_path, FFMPEG_PATH="/bin/false"),
+    ):
         pass
 
 

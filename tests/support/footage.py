@@ -4,7 +4,6 @@ import subprocess
 from pathlib import Path
 
 from core.worker import process
-
 from support.source_server import MEDIA
 
 CLIP = MEDIA / "bigbuckbunny.mp4"

@@ -1,19 +1,19 @@
 """A real HTTP server on loopback that behaves, or misbehaves, as its paths say; it remembers what it was asked.
 
-    /media/NAME          the file NAME of the folder, with Range and an ETag
-    /cut/NAME            breaks off half-way on the first request, and continues when asked with Range
-    /cut-weak/NAME       the same without an ETag, so that nothing can be continued
-    /always-cut/NAME     breaks off half-way each time
-    /status/CODE         answers with that status
-    /flaky/CODE/NAME     answers with that status once, then with the file
-    /redirect/N/NAME     N redirects, then the file
-    /redirect-to?URL     a redirect to URL
-    /endless             bytes without end, with no length
-    /announces/N         says that N bytes follow, and sends none
-    /trickle             one byte at a time, for ever
-    /silent              accepts and never answers
-    /gzip/NAME           the file with Content-Encoding: gzip
-    /html, /empty, /json what is no media
+/media/NAME          the file NAME of the folder, with Range and an ETag
+/cut/NAME            breaks off half-way on the first request, and continues when asked with Range
+/cut-weak/NAME       the same without an ETag, so that nothing can be continued
+/always-cut/NAME     breaks off half-way each time
+/status/CODE         answers with that status
+/flaky/CODE/NAME     answers with that status once, then with the file
+/redirect/N/NAME     N redirects, then the file
+/redirect-to?URL     a redirect to URL
+/endless             bytes without end, with no length
+/announces/N         says that N bytes follow, and sends none
+/trickle             one byte at a time, for ever
+/silent              accepts and never answers
+/gzip/NAME           the file with Content-Encoding: gzip
+/html, /empty, /json what is no media
 """
 
 import contextlib
@@ -60,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         getattr(self, f"_{kind.replace('-', '_')}")(unquote(rest))
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         pass
 
     def _media(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What a command has written: found, examined, and stored in an order that never shows a playlist without its segments."""
+"""What a command has written: found, examined, and stored so that no playlist is there before its segments."""
 
 import hashlib
 import shutil
@@ -6,6 +6,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+
 from core.ffmpeg.probe import Probed
 from core.local.object_store import FolderObjectStore
 from core.ports import StoredObject
@@ -106,7 +107,9 @@ class Recording(FolderObjectStore):
 
 
 def finished(folder: Path, name: str, declared: int | None = None) -> Finished:
-    return Finished(path=written(folder, name, content=name.encode()) / name, filename=name, declared=declared, media=None)
+    return Finished(
+        path=written(folder, name, content=name.encode()) / name, filename=name, declared=declared, media=None
+    )
 
 
 def test_upload_stores_playlists_after_segments_and_lists_declared_outputs_first(tmp_path: Path) -> None:

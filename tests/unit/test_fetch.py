@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from core.task import Failure, FailureCode
 from core.worker import fetch
 from core.worker.failed import Stopped, TaskFailed
@@ -36,7 +37,15 @@ def failure_of(url: str, path: Path, limits: fetch.Limits = LIMITS) -> Failure:
 
 
 @pytest.mark.parametrize(
-    "path", [f"media/{CLIP}", f"cut/{CLIP}", f"cut-weak/{CLIP}", f"flaky/503/{CLIP}", f"flaky/429/{CLIP}", f"redirect/5/{CLIP}"]
+    "path",
+    [
+        f"media/{CLIP}",
+        f"cut/{CLIP}",
+        f"cut-weak/{CLIP}",
+        f"flaky/503/{CLIP}",
+        f"flaky/429/{CLIP}",
+        f"redirect/5/{CLIP}",
+    ],
 )
 def test_fetch_ends_with_the_same_bytes(server: SourceServer, tmp_path: Path, path: str) -> None:
     # given a source that is good, or mends itself
@@ -64,7 +73,12 @@ def test_fetch_continues_where_it_was_cut(tmp_path: Path) -> None:
         ("status/404", FailureCode.DOWNLOAD_FAILED, False, "answered 404 (Not Found)."),
         ("status/403", FailureCode.DOWNLOAD_FAILED, False, "answered 403 (Forbidden)."),
         ("status/403?X-Amz-Signature=abc", FailureCode.SOURCE_EXPIRED, False, "has most likely expired"),
-        ("status/500", FailureCode.DOWNLOAD_FAILED, True, "answered 500 (Internal Server Error) (3 attempts were made)."),
+        (
+            "status/500",
+            FailureCode.DOWNLOAD_FAILED,
+            True,
+            "answered 500 (Internal Server Error) (3 attempts were made).",
+        ),
         ("status/599", FailureCode.DOWNLOAD_FAILED, True, "answered 599 (3 attempts were made)."),
         (f"always-cut/{CLIP}", FailureCode.DOWNLOAD_FAILED, True, "broke off before all of it had arrived"),
         (f"redirect/6/{CLIP}", FailureCode.DOWNLOAD_FAILED, False, "was redirected more than 5 times."),
@@ -119,8 +133,9 @@ def test_fetch_stops_when_it_is_told_to(server: SourceServer, tmp_path: Path) ->
     threading.Timer(0.2, told.set).start()
     limits = fetch.Limits(max_bytes=2**50)
 
+    source = fetch.Source(name="input.mp4", url=f"{server.url}/endless")
+
     with fetch.client(limits) as http, pytest.raises(Stopped):
-        source = fetch.Source(name="input.mp4", url=f"{server.url}/endless")
         fetch.fetch(http, source, tmp_path / "i0.mp4", limits=limits, stopped=told.is_set)
 
 

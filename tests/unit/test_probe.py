@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from core.ffmpeg import probe
 from core.ffmpeg.probe import Probed
 from core.task import Media, Stream
@@ -41,9 +42,7 @@ def test_prober_tells_the_facts_of_real_footage(prober: process.Conversation) ->
                     sample_aspect_ratio="1:1",
                     bit_rate=1205959,
                 ),
-                Stream(
-                    type="audio", codec="aac", channels=6, channel_layout="5.1", sample_rate=48000, bit_rate=384828
-                ),
+                Stream(type="audio", codec="aac", channels=6, channel_layout="5.1", sample_rate=48000, bit_rate=384828),
             ),
         ),
     )
@@ -66,7 +65,9 @@ def test_prober_goes_on_after_a_file_it_cannot_read(prober: process.Conversation
     assert ask(prober, MEDIA / "bigbuckbunny.mp4").packets
 
 
-@pytest.mark.parametrize("answer", ["", "null", "[]", "{}", "not json", '{"format": "mp4"}', '{"format": 1, "streams": 3}'])
+@pytest.mark.parametrize(
+    "answer", ["", "null", "[]", "{}", "not json", '{"format": "mp4"}', '{"format": 1, "streams": 3}']
+)
 def test_read_of_a_spoilt_answer_is_an_error(answer: str) -> None:
     assert probe.read(answer, filename="a.mp4") == Probed(error="the file could not be examined")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event, Timer
 
 import pytest
+
 from core.worker import process, sandbox
 
 SHELL = "/bin/sh"
@@ -80,7 +81,9 @@ def test_run_gives_the_program_an_exact_environment(tmp_path: Path) -> None:
 
 
 def test_run_ends_a_program_politely_in_time(tmp_path: Path) -> None:
-    ended, lines = run("trap 'echo bye >/dev/fd/$1; exit 7' TERM; while :; do sleep 0.05; done", tmp_path, timeout_seconds=1)
+    ended, lines = run(
+        "trap 'echo bye >/dev/fd/$1; exit 7' TERM; while :; do sleep 0.05; done", tmp_path, timeout_seconds=1
+    )
 
     assert (ended.exit_code, ended.timed_out, ended.stopped) == (7, True, False)
     assert lines == ["bye"]
@@ -120,7 +123,9 @@ def test_run_says_when_there_is_no_such_program(tmp_path: Path) -> None:
 def test_program_dies_with_a_killed_worker(tmp_path: Path) -> None:
     # given a worker that runs a long program
     worker = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(WORKER), str(tmp_path)], stdout=subprocess.PIPE, env=dict(os.environ, PYTHONPATH="src")
+        [sys.executable, "-c", textwrap.dedent(WORKER), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        env=dict(os.environ, PYTHONPATH="src"),
     )
     assert worker.stdout is not None
     child = int(worker.stdout.readline())

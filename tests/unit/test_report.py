@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from core import task as moves
 from core.local.task_store import SqliteTaskStore
 from core.task import Progress, Stage, Status, Task, Timings

@@ -67,4 +67,5 @@ def _container(names: str, *, filename: str) -> str:
 
 
 def _stream(data: Mapping[str, Any]) -> Stream:
-    return Stream(**{field.name: data.get(field.name) for field in fields(Stream)})
+    values: dict[str, Any] = {field.name: data.get(field.name) for field in fields(Stream)}
+    return Stream(**values)

@@ -66,7 +66,9 @@ def _finished(path: Path, name: str, rank: int | None, *, examine: Examine) -> F
         if probed.media is None:
             raise _missing(name, f"The command ended without an error but {name} cannot be read: {probed.error}.")
         if not probed.packets:
-            raise _missing(name, f"The command ended without an error but {name} holds no frame; check -ss, -t and -map.")
+            raise _missing(
+                name, f"The command ended without an error but {name} holds no frame; check -ss, -t and -map."
+            )
     return Finished(path=path, filename=name, declared=rank, media=probed.media)
 
 

@@ -120,7 +120,7 @@ def _range_headers(download: _Download) -> dict[str, str]:
 
 
 def _next_hop(download: _Download, url: str, response: httpx.Response) -> str:
-    following = urljoin(url, response.headers.get("location", ""))
+    following: str = urljoin(url, response.headers.get("location", ""))
     try:
         urls.check(following, field=f"input_files.{download.source.name}")
     except UrlNotAllowed:
@@ -239,7 +239,7 @@ def _failed(
 def _too_large(download: _Download) -> TaskFailed:
     return TaskFailed.of(
         FailureCode.SOURCE_TOO_LARGE,
-        f"The source of {download.source.name} is larger than {download.limits.max_bytes} bytes, the most that is taken.",
+        f"The source of {download.source.name} is larger than the {download.limits.max_bytes} bytes that are taken.",
         details={"input": download.source.name, "max_bytes": download.limits.max_bytes},
     )
 

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -210,7 +209,13 @@ def _invalid(name: str, what: str) -> TaskFailed:
 
 
 def _run_ffmpeg(
-    worker: Worker, command: Command, folder: Folder, reporter: Reporter, *, inputs: Mapping[str, str], media: Mapping[str, Media]
+    worker: Worker,
+    command: Command,
+    folder: Folder,
+    reporter: Reporter,
+    *,
+    inputs: Mapping[str, str],
+    media: Mapping[str, Media],
 ) -> None:
     paths = {name: f"../{folder.inputs.name}/{local}" for name, local in inputs.items()}
     meter = progress.Meter(progress.expected(command, media))

@@ -103,7 +103,7 @@ def run(
     log: deque[str] = deque(maxlen=LOG_LINES)
     ladder = _Ladder(deadline=time.monotonic() + timeout_seconds, stop=stop, grace_seconds=grace_seconds)
     read_end, write_end = os.pipe()
-    with open(read_end, "rb", buffering=0) as lines_pipe:
+    with os.fdopen(read_end, "rb", buffering=0) as lines_pipe:
         try:
             process = _started(arguments(write_end), cwd=cwd, env=env, keep=(write_end,))
         finally:

@@ -47,7 +47,7 @@ class Finished:
 
 
 def upload(objects: ObjectStore, files: Sequence[Finished], *, prefix: str, stop: Event) -> tuple[Output, ...]:
-    """Store each file under `prefix` and see that it is there as a whole; the declared outputs come first in the answer.
+    """Store each file under `prefix` and see that it is there whole; the declared outputs come first in the answer.
 
     Raises TaskFailed with UPLOAD_FAILED, or Stopped.
     """

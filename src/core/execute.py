@@ -1,0 +1,36 @@
+"""Execute: from registered to handed over.
+
+First the task is stored as queued, then the dispatcher is asked: if we die between the two, the store knows that a
+worker is wanted and until when it was ours to ask for one. The other way round, a worker could start for a task that
+nobody may claim.
+"""
+
+from datetime import datetime
+
+from core import task as moves
+from core.errors import InternalError, TaskChanged
+from core.ports import Services
+from core.submit import submit
+from core.task import Status, Task
+
+# Each lost round means that somebody else moved the task on, and it has few moves.
+_ROUNDS = 10
+
+
+def execute(services: Services, task_id: str, *, now: datetime) -> Task:
+    """The task, queued or already further. Done twice, nothing happens twice.
+
+    Raises TaskNotFound, TaskEnded, and DispatchUnavailable when the task is queued but has no worker yet.
+    """
+    for _ in range(_ROUNDS):
+        task = services.store.get(task_id)
+        if task.status is Status.QUEUED and task.dispatch_due_at and task.dispatch_due_at <= now:
+            return submit(services, task, now=now)  # whoever should have handed it over did not
+        if task.status in (Status.QUEUED, Status.RUNNING):
+            return task
+        try:
+            queued = services.store.replace(moves.execute(task, now=now), task)
+        except TaskChanged:
+            continue
+        return submit(services, queued, now=now)
+    raise InternalError("The task changed too often to be executed.", details={"task_id": task_id})

@@ -1,0 +1,138 @@
+"""Tasks in one SQLite file, shared by the service and its workers.
+
+A write is on the disk when the call returns (WAL, synchronous=FULL), and every one is a single conditional statement,
+so that processes need no lock but SQLite's own. What a task is, and which moves it may make, is core.task's business.
+"""
+
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from uuid import uuid4
+
+from core import record
+from core.errors import InternalError, TaskChanged, TaskExists, TaskNotFound
+from core.task import Task
+
+# How long a write waits for another process's; each takes milliseconds.
+_BUSY_SECONDS = 20.0
+
+_SCHEMA = """
+CREATE TABLE tasks (
+    task_id TEXT PRIMARY KEY,
+    version INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    due_at REAL,
+    created_at REAL NOT NULL,
+    body TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX tasks_due ON tasks (due_at) WHERE due_at IS NOT NULL;
+"""
+
+
+class SqliteTaskStore:
+    """The TaskStore of one machine. The file is made when it is first used, at `path`, with its folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # One connection for each call that runs at the same time: threads come and go, connections are kept.
+        self._idle: deque[sqlite3.Connection] = deque()
+
+    def create(self, task: Task) -> Task:
+        stored = replace(task, version=1)
+        with self._connection() as connection:
+            try:
+                connection.execute("INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?)", _row(stored))
+            except sqlite3.IntegrityError as error:
+                raise TaskExists(details={"task_id": task.task_id}) from error
+        return stored
+
+    def get(self, task_id: str) -> Task:
+        with self._connection() as connection:
+            row = connection.execute("SELECT body FROM tasks WHERE task_id = ?", (task_id,)).fetchone()
+        if row is None:
+            raise TaskNotFound(details={"task_id": task_id})
+        return record.loads(row[0])
+
+    def replace(self, new: Task, previous: Task) -> Task:
+        stored = replace(new, version=previous.version + 1)
+        with self._connection() as connection:
+            changed = connection.execute(
+                "UPDATE tasks SET (task_id, version, status, due_at, created_at, body) = (?, ?, ?, ?, ?, ?)"
+                " WHERE task_id = ? AND version = ?",
+                (*_row(stored), previous.task_id, previous.version),
+            ).rowcount
+        if not changed:
+            self.get(previous.task_id)
+            raise TaskChanged(details={"task_id": previous.task_id})
+        return stored
+
+    def due(self, before: datetime, *, limit: int) -> Sequence[Task]:
+        query = "SELECT body FROM tasks WHERE due_at <= ? ORDER BY due_at LIMIT ?"
+        with self._connection() as connection:
+            rows = connection.execute(query, (before.timestamp(), limit)).fetchall()
+        return [record.loads(body) for (body,) in rows]
+
+    def check(self) -> str:
+        with self._connection() as connection:
+            connection.execute("SELECT task_id FROM tasks LIMIT 1").fetchone()
+        return f"SQLite {sqlite3.sqlite_version}"
+
+    def close(self) -> None:
+        """Close what is open; the store can be used again."""
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = self._idle.pop() if self._idle else _open(self._path)
+        except IndexError:  # another thread took the last idle one
+            connection = _open(self._path)
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            connection.close()
+            raise InternalError("The task store cannot be used.") from error
+        except BaseException:
+            self._idle.append(connection)
+            raise
+        self._idle.append(connection)
+
+
+def _row(task: Task) -> tuple[object, ...]:
+    due = task.due_at.timestamp() if task.due_at else None
+    return task.task_id, task.version, task.status.value, due, task.created_at.timestamp(), record.dumps(task)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        if not path.exists():
+            _make(path)
+        return _connect(path)
+    except (OSError, sqlite3.Error) as error:
+        raise InternalError("The task store cannot be opened.") from error
+
+
+def _make(path: Path) -> None:
+    """A new file, linked into place when it is whole: of processes that start together one wins, and none sees half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{uuid4().hex}")
+    try:
+        with closing(_connect(draft)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(_SCHEMA)
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection

@@ -1,0 +1,93 @@
+"""The API on AWS Lambda, behind an HTTP API of API Gateway (payload format 2.0).
+
+The environment is read at import, which is when Lambda starts us. Log records are JSON lines, metrics are lines in the
+embedded metric format; both go to standard output, from where Lambda takes them.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools.logging import Logger
+from aws_lambda_powertools.metrics import Metrics, MetricUnit
+from mangum import Mangum
+
+from core import wiring
+from core.ffmpeg.option_table import VERSION as FFMPEG_VERSION
+from core.ports import Services
+from core.settings import Settings
+from handlers.web.app import create_app
+from handlers.web.log_keys import LogKeys
+
+Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
+
+SERVICE = "transcoding-api"
+NAMESPACE = "Transcoding"
+
+settings = Settings.from_env(os.environ)
+logger = Logger(service=SERVICE, level=settings.log_level, utc=True, use_rfc3339=True, serialize_stacktrace=False)
+metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
+
+
+class _Late:
+    """A port of AWS that is made when it is first used: boto3 takes as long to import as most of the rest."""
+
+    def __init__(self, port: str) -> None:
+        self._port = port
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(getattr(_services(), self._port), verb)
+
+
+@cache
+def _services() -> Services:
+    return wiring.services(settings, os.environ)
+
+
+def _late_services() -> Services:
+    ports: dict[str, Any] = {port: _Late(port) for port in ("store", "objects", "dispatcher")}
+    return Services(**ports)
+
+
+def _count(name: str) -> None:
+    metrics.add_metric(name=name, unit=MetricUnit.Count, value=1)
+
+
+def _log_as_json() -> None:
+    """Let the records of core and of the libraries out by Powertools' handler, in place of Lambda's own."""
+    handler = logger.logger_handler
+    handler.addFilter(LogKeys())
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(logging.WARNING)
+    for ours in ("core", "handlers"):
+        logging.getLogger(ours).setLevel(settings.log_level)
+    logging.getLogger(SERVICE).propagate = False
+
+
+def _traced(plain: Handler) -> Handler:
+    """X-Ray for those who ask for it, by POWERTOOLS_TRACE_DISABLED=false: its SDK alone takes 0.3 s to import."""
+    if os.environ.get("POWERTOOLS_TRACE_DISABLED", "true").lower() not in ("false", "0"):
+        return plain
+    from aws_lambda_powertools.tracing import Tracer
+
+    # An answer holds links that work for whoever reads them; a trace is no place for it.
+    traced: Handler = Tracer(service=SERVICE).capture_lambda_handler(plain, capture_response=False)
+    return traced
+
+
+_log_as_json()
+# Most requests have nothing to count, which is nothing to warn about.
+warnings.filterwarnings("ignore", message="No application metrics to publish")
+
+app = create_app(_late_services(), settings, ffmpeg_version=FFMPEG_VERSION, count=_count)
+_adapter = Mangum(app, lifespan="off")
+
+
+@_traced
+@metrics.log_metrics(capture_cold_start_metric=True)
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return _adapter(event, context)

@@ -1,0 +1,72 @@
+"""The HTTP API as an ASGI application, the same on Lambda and on one machine.
+
+It knows nothing of either: what it runs on comes in as arguments, and nothing is opened before the first request.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from fastapi import FastAPI
+
+from core.ports import Services
+from core.settings import Settings
+from handlers.web import docs, errors, files, routes
+from handlers.web.middleware import BodyLimit, Correlated
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _uuid() -> str:
+    return str(uuid4())
+
+
+def _ignore(_: str) -> None:
+    return None
+
+
+class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            docs.restore_examples(super().openapi())
+        return super().openapi()
+
+
+def create_app(
+    services: Services,
+    settings: Settings,
+    *,
+    ffmpeg_version: str,
+    clock: Callable[[], datetime] = _now,
+    new_id: Callable[[], str] = _uuid,
+    count: Callable[[str], None] = _ignore,
+    open_link: files.OpenLink | None = None,
+) -> FastAPI:
+    """The API on `services`.
+
+    `count` is told the name of each thing that is worth a metric. `open_link` is given where the service itself
+    serves its outputs; without it there is no `/files`.
+    """
+    app = _Api(
+        title=docs.TITLE,
+        version=docs.VERSION,
+        description=docs.DESCRIPTION,
+        openapi_tags=docs.TAGS,
+        redoc_url=None,
+        # A redirect would be made from the Host header, which is the caller's to choose.
+        redirect_slashes=False,
+    )
+    errors.install(app)
+    operations = routes.Operations(
+        services=services, settings=settings, ffmpeg_version=ffmpeg_version, clock=clock, new_id=new_id, count=count
+    )
+    routes.install(app, operations)
+    if open_link:
+        app.include_router(files.router(open_link))
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Correlated, new_id=new_id)
+    return app

@@ -1,0 +1,183 @@
+"""What the API's description says of each operation: its words, its answers and their examples."""
+
+from typing import Any
+
+from core.task import FailureCode
+from handlers.web import examples, models
+from handlers.web.errors import CODES
+
+TITLE = "URL-to-S3 transcoding"
+VERSION = "0.1.0"
+TAGS = [
+    {"name": "Tasks", "description": "One ffmpeg command over named inputs that produces named outputs."},
+    {"name": "Service", "description": "The service itself."},
+]
+DESCRIPTION = f"""
+Name a media URL and the ffmpeg command that you want, in two requests; read the link to the result in a third.
+
+1. `POST /ffmpeg/register` checks the command and the URLs and stores a task. Nothing runs yet.
+2. `POST /ffmpeg/execute/{{task_id}}` asks for a worker.
+3. `GET /ffmpeg/status/{{task_id}}` shows how far it is and, when it is completed, links to the outputs.
+
+**Correlation.** Send `X-Correlation-Id` (or `Client-Correlation-Id`): 1 to 128 of `A-Z a-z 0-9 . _ : -`. It comes
+back on every answer, is kept with the task and stands in every log record. Without one, or with another kind of text
+in it, a new id is made.
+
+**Errors.** Every answer that is not a success has the same body: a stable `code`, a `message` for people, and
+`details`. The codes: {", ".join(f"`{code}`" for code in CODES)}.
+
+**Failures.** A task that failed says why in `error`, by one of: {", ".join(f"`{code}`" for code in FailureCode)}.
+
+**Limits.** A request body has at most 256 KB.
+"""
+
+_CORRELATION = {
+    "X-Correlation-Id": {
+        "description": "The caller's correlation id, or a new one.",
+        "schema": {"type": "string"},
+        "example": examples.CORRELATION_ID,
+    }
+}
+_POLL = {
+    "Retry-After": {
+        "description": "After how many seconds it is worth asking again; absent once the task has ended.",
+        "schema": {"type": "integer"},
+    }
+}
+_LATER = {"Retry-After": {"description": "After how many seconds to try again.", "schema": {"type": "integer"}}}
+_LOCATION = {"Location": {"description": "The task's status.", "schema": {"type": "string"}}}
+
+
+def restore_examples(spec: dict[str, Any]) -> None:
+    """Put the examples in again as they are: FastAPI leaves the nulls out, which the schemas require."""
+    described = {operation["operation_id"]: operation for operation in (REGISTER, EXECUTE, STATUS, HEALTH)}
+    for methods in spec["paths"].values():
+        for operation in methods.values():
+            for status, response in described[operation["operationId"]]["responses"].items():
+                shown = response["content"]["application/json"]["examples"]
+                operation["responses"][str(status)]["content"]["application/json"]["examples"] = shown
+
+
+def _answer(model: type[Any], text: str, shown: dict[str, Any], headers: dict[str, Any] | None = None) -> Any:
+    named = {name: {"summary": name.replace("_", " "), "value": value} for name, value in shown.items()}
+    return {
+        "model": model,
+        "description": text,
+        "headers": {**_CORRELATION, **(headers or {})},
+        "content": {"application/json": {"examples": named}},
+    }
+
+
+def _error(text: str, *codes: str, headers: dict[str, Any] | None = None) -> Any:
+    return _answer(models.Error, text, {code: examples.ERRORS[code] for code in codes}, headers)
+
+
+_INTERNAL = _error("A fault of ours. The log has it under the correlation id.", "INTERNAL_ERROR")
+_OTHER = _error("Any other error has the same body.", "INTERNAL_ERROR")
+_UNKNOWN_TASK = _error("There is no such task.", "TASK_NOT_FOUND")
+_NO_WORKER = _error(
+    "The task is stored, but no worker could be asked for. Execute it again.", "DISPATCH_UNAVAILABLE", headers=_LATER
+)
+
+REGISTER: dict[str, Any] = {
+    "methods": ["POST"],
+    "operation_id": "register",
+    "tags": ["Tasks"],
+    "summary": "Register a task",
+    "description": "Checks the command, the names and the URLs, without fetching anything, and stores the task as "
+    "`pending`. Nothing runs before it is executed; `?execute=true` does both in one call.",
+    "status_code": 201,
+    "responses": {
+        201: _answer(
+            models.Task,
+            "The task, `pending`; with `?execute=true` already `queued`.",
+            {"registered": examples.PENDING, "registered_and_executed": examples.QUEUED},
+            {**_LOCATION, **_POLL},
+        ),
+        400: _error(
+            "The request, the command or a URL cannot be accepted; nothing was stored.",
+            "INVALID_ARGUMENT",
+            "COMMAND_NOT_ALLOWED",
+            "URL_NOT_ALLOWED",
+        ),
+        413: _error("The body is larger than 256 KB.", "REQUEST_TOO_LARGE"),
+        415: _error("The body is not declared as JSON.", "UNSUPPORTED_MEDIA_TYPE"),
+        500: _INTERNAL,
+        503: _NO_WORKER,
+        "default": _OTHER,
+    },
+    "openapi_extra": {
+        "requestBody": {
+            "content": {
+                "application/json": {
+                    "examples": {
+                        "one_output": {"summary": "one output", "value": examples.REGISTRATION},
+                        "two_outputs": {"summary": "two outputs", "value": examples.TWO_OUTPUTS},
+                    }
+                }
+            }
+        }
+    },
+}
+EXECUTE: dict[str, Any] = {
+    "methods": ["POST"],
+    "operation_id": "execute",
+    "tags": ["Tasks"],
+    "summary": "Execute a task",
+    "description": "Asks for a worker; the task becomes `queued`. On a task that is queued or running already, "
+    "nothing happens twice and the answer is the task as it is. The request has no body.",
+    "status_code": 202,
+    "responses": {
+        202: _answer(
+            models.Task,
+            "The task: `queued`, or `running` when a worker has it already.",
+            {"queued": examples.QUEUED, "running": examples.RUNNING},
+            _POLL,
+        ),
+        404: _UNKNOWN_TASK,
+        409: _error("The task has ended.", "TASK_ENDED"),
+        500: _INTERNAL,
+        503: _NO_WORKER,
+        "default": _OTHER,
+    },
+}
+STATUS: dict[str, Any] = {
+    "methods": ["GET"],
+    "operation_id": "status",
+    "tags": ["Tasks"],
+    "summary": "Show a task",
+    "description": "The task as it is now. A completed one has fresh links to its outputs, which work for a limited "
+    "time and without further sign-in: whoever holds one can read the file.",
+    "status_code": 200,
+    "responses": {
+        200: _answer(
+            models.Task,
+            "The task.",
+            {
+                "pending": examples.PENDING,
+                "running": examples.RUNNING,
+                "completed": examples.COMPLETED,
+                "failed": examples.FAILED,
+            },
+            _POLL,
+        ),
+        404: _UNKNOWN_TASK,
+        500: _INTERNAL,
+        "default": _OTHER,
+    },
+}
+HEALTH: dict[str, Any] = {
+    "methods": ["GET"],
+    "operation_id": "health",
+    "tags": ["Service"],
+    "summary": "Examine the service",
+    "description": "Asks every part that a task needs whether it can be used, and names the ffmpeg that commands are "
+    "checked against.",
+    "status_code": 200,
+    "responses": {
+        200: _answer(models.Health, "Everything can be used.", {"healthy": examples.HEALTHY}),
+        503: _answer(models.Health, "A part cannot be used; it says so.", {"unhealthy": examples.UNHEALTHY}),
+        500: _INTERNAL,
+        "default": _OTHER,
+    },
+}

@@ -1,0 +1,167 @@
+"""The examples in the API's description: one task, in the states that a caller meets, and one body for each error."""
+
+from typing import Any
+
+TASK_ID = "6f9b1d1e-4c1b-4f0f-9d57-0a4b3c2d1e0f"
+CORRELATION_ID = "order-4711"
+
+REGISTRATION: dict[str, Any] = {
+    "command": "-i input.mp4 -vf scale=-2:720 -c:v libx264 -crf 23 -c:a aac output.mp4",
+    "input_files": {"input.mp4": "https://media.example.com/talks/opening.mp4"},
+    "output_filename": "output.mp4",
+}
+TWO_OUTPUTS: dict[str, Any] = {
+    "command": "-i input.mp4 -map 0:v -c:v libx264 video.mp4 -map 0:a -c:a aac audio.m4a",
+    "input_files": {"input.mp4": "https://media.example.com/talks/opening.mp4"},
+    "output_files": ["video.mp4", "audio.m4a"],
+}
+
+_NO_PROGRESS = dict.fromkeys(("percent", "frame", "fps", "speed", "out_time_seconds", "eta_seconds"))
+_NO_TIMINGS = dict.fromkeys(("queued_seconds", "download_seconds", "transcode_seconds", "upload_seconds"))
+
+PENDING: dict[str, Any] = {
+    "task_id": TASK_ID,
+    "status": "pending",
+    "stage": None,
+    "progress": _NO_PROGRESS,
+    "command": REGISTRATION["command"],
+    "input_files": REGISTRATION["input_files"],
+    "output_files": ["output.mp4"],
+    "outputs": [],
+    "output_count": 0,
+    "output_url": None,
+    "error": None,
+    "timings": _NO_TIMINGS,
+    "attempt": 0,
+    "created_at": "2026-01-15T09:30:00Z",
+    "queued_at": None,
+    "started_at": None,
+    "finished_at": None,
+    "correlation_id": CORRELATION_ID,
+}
+QUEUED: dict[str, Any] = {**PENDING, "status": "queued", "queued_at": "2026-01-15T09:30:02Z"}
+RUNNING: dict[str, Any] = {
+    **QUEUED,
+    "status": "running",
+    "stage": "transcoding",
+    "progress": {
+        "percent": 41.7,
+        "frame": 1501,
+        "fps": 182.4,
+        "speed": 6.1,
+        "out_time_seconds": 50.0,
+        "eta_seconds": 11.5,
+    },
+    "timings": {**_NO_TIMINGS, "queued_seconds": 1.2, "download_seconds": 3.4},
+    "attempt": 1,
+    "started_at": "2026-01-15T09:30:03.200000Z",
+}
+
+_LINK = (
+    "https://example-outputs.s3.eu-central-1.amazonaws.com/outputs/"
+    f"{TASK_ID}/1/output.mp4?X-Amz-Expires=3600&X-Amz-Signature=..."
+)
+_VIDEO = {
+    "type": "video",
+    "codec": "h264",
+    "width": 1280,
+    "height": 720,
+    "frame_rate": 30.0,
+    "pixel_format": "yuv420p",
+    "sample_aspect_ratio": "1:1",
+    "channels": None,
+    "channel_layout": None,
+    "sample_rate": None,
+    "bit_rate": 1850000,
+}
+COMPLETED: dict[str, Any] = {
+    **RUNNING,
+    "status": "completed",
+    "stage": None,
+    "progress": {**RUNNING["progress"], "percent": 100.0, "frame": 3600, "out_time_seconds": 120.0, "eta_seconds": 0.0},
+    "outputs": [
+        {
+            "filename": "output.mp4",
+            "url": _LINK,
+            "s3_uri": f"s3://example-outputs/outputs/{TASK_ID}/1/output.mp4",
+            "size_bytes": 27750000,
+            "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "media": {"container": "mp4", "duration_seconds": 120.0, "bit_rate": 1850000, "streams": [_VIDEO]},
+        }
+    ],
+    "output_count": 1,
+    "output_url": _LINK,
+    "timings": {"queued_seconds": 1.2, "download_seconds": 3.4, "transcode_seconds": 19.7, "upload_seconds": 1.1},
+    "finished_at": "2026-01-15T09:30:27.500000Z",
+}
+FAILED: dict[str, Any] = {
+    **PENDING,
+    "status": "failed",
+    "queued_at": "2026-01-15T09:30:02Z",
+    "started_at": "2026-01-15T09:30:03.200000Z",
+    "finished_at": "2026-01-15T09:30:04.100000Z",
+    "attempt": 1,
+    "error": {
+        "code": "DOWNLOAD_FAILED",
+        "message": "The source of input.mp4 answered 503; try again when it is back.",
+        "retryable": True,
+        "details": {"input": "input.mp4", "http_status": 503},
+    },
+}
+
+_CHECKS = {
+    "task_store": {"ready": True, "detail": "tasks are stored in a table of DynamoDB"},
+    "object_store": {"ready": True, "detail": "outputs are stored in a bucket of S3"},
+    "dispatcher": {"ready": True, "detail": "workers are started by AWS Batch"},
+}
+HEALTHY: dict[str, Any] = {"status": "healthy", "ffmpeg": {"version": "7.1"}, "checks": _CHECKS}
+UNHEALTHY: dict[str, Any] = {
+    "status": "unhealthy",
+    "ffmpeg": {"version": "7.1"},
+    "checks": {
+        **_CHECKS,
+        "dispatcher": {"ready": False, "detail": "The dispatcher cannot be used; the log says why."},
+    },
+}
+
+
+def error(code: str, message: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "details": details or {}}}
+
+
+_MISSING = "command is required."
+ERRORS: dict[str, dict[str, Any]] = {
+    "INVALID_ARGUMENT": error(
+        "INVALID_ARGUMENT",
+        _MISSING,
+        {"field": "command", "errors": [{"field": "command", "message": _MISSING}]},
+    ),
+    "COMMAND_NOT_ALLOWED": error(
+        "COMMAND_NOT_ALLOWED",
+        "The command is not allowed.",
+        {"violations": [{"position": 4, "token": "-dump_attachment", "reason": "This option is not allowed."}]},
+    ),
+    "URL_NOT_ALLOWED": error(
+        "URL_NOT_ALLOWED",
+        "The URL of input_files.input.mp4 must be an absolute http:// or https:// URL.",
+        {"field": "input_files.input.mp4"},
+    ),
+    "TASK_NOT_FOUND": error("TASK_NOT_FOUND", "There is no task with this id."),
+    "TASK_ENDED": error(
+        "TASK_ENDED",
+        "The task has ended as completed; register a new one.",
+        {"task_id": TASK_ID, "status": "completed"},
+    ),
+    "REQUEST_TOO_LARGE": error("REQUEST_TOO_LARGE", "The request body is too large."),
+    "UNSUPPORTED_MEDIA_TYPE": error(
+        "UNSUPPORTED_MEDIA_TYPE", "The body must be JSON: send it with Content-Type: application/json."
+    ),
+    "INTERNAL_ERROR": error(
+        "INTERNAL_ERROR", "Something went wrong on our side; the log has it under this correlation id."
+    ),
+    "DISPATCH_UNAVAILABLE": error(
+        "DISPATCH_UNAVAILABLE",
+        "The task is stored but no worker could be asked for; call execute again.",
+        {"task_id": TASK_ID},
+    ),
+}

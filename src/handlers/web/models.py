@@ -1,0 +1,231 @@
+"""What goes over the wire, and the crossings between that and what core knows.
+
+Nothing unknown is accepted and nothing is converted: a number where text is due is the caller's mistake. What is
+shown holds no query string of an input's URL, because that is where signed URLs keep their secret.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from core import health, register, urls
+from core import task as domain
+from core.errors import InvalidArgument
+from handlers.web import examples
+from handlers.web.errors import CODES
+
+MAX_FILES = 64
+
+Time = Annotated[datetime, AfterValidator(lambda time: time.astimezone(UTC))]
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, from_attributes=True)
+
+
+class Registration(Wire):
+    """One ffmpeg command, its inputs by name, and exactly one of `output_filename` and `output_files`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.REGISTRATION]})
+
+    command: Annotated[str, Field(min_length=1)] = Field(
+        description="The ffmpeg command, written with the names of `input_files` and of the outputs. "
+        "A leading `ffmpeg` is allowed.",
+    )
+    input_files: Annotated[dict[str, str], Field(min_length=1, max_length=MAX_FILES)] = Field(
+        description="Each name in the command, and the http or https URL its bytes come from."
+    )
+    output_filename: str | None = Field(default=None, description="The one file that the command writes.")
+    output_files: Annotated[list[str], Field(min_length=1, max_length=MAX_FILES)] | None = Field(
+        default=None, description="The files that the command writes, each once, where there are several."
+    )
+
+    def to_domain(self) -> register.Registration:
+        """Raises InvalidArgument unless the outputs are given in exactly one way, each once."""
+        return register.Registration(
+            command=self.command, input_files=self.input_files, output_files=self._output_names()
+        )
+
+    def _output_names(self) -> tuple[str, ...]:
+        if (self.output_filename is None) == (self.output_files is None):
+            raise _fault("output_filename", "Give exactly one of output_filename and output_files.")
+        names = (self.output_filename,) if self.output_filename is not None else tuple(self.output_files or ())
+        if len(set(names)) != len(names):
+            raise _fault("output_files", "output_files names a file twice.")
+        return names
+
+
+class Progress(Wire):
+    """How far the transcode is. What is not known is null; nothing is guessed."""
+
+    percent: float | None = Field(description="0 to 99.9 while running; 100 only when completed")
+    frame: int | None
+    fps: float | None
+    speed: float | None = Field(description="media seconds per second")
+    out_time_seconds: float | None
+    eta_seconds: float | None
+
+
+class Stream(Wire):
+    type: str = Field(description="video, audio, subtitle, data or attachment")
+    codec: str
+    width: int | None
+    height: int | None
+    frame_rate: float | None
+    pixel_format: str | None
+    sample_aspect_ratio: str | None
+    channels: int | None
+    channel_layout: str | None
+    sample_rate: int | None
+    bit_rate: int | None
+
+
+class Media(Wire):
+    """What a file holds, as probed. Bit rates in bits per second."""
+
+    container: str
+    duration_seconds: float | None
+    bit_rate: int | None
+    streams: tuple[Stream, ...]
+
+
+class Output(Wire):
+    filename: str
+    url: str = Field(description="A link to the file that works for a limited time; each read gives a fresh one.")
+    s3_uri: str | None = Field(description="Null where the files are not kept in S3.")
+    size_bytes: int
+    sha256: str
+    media: Media | None = Field(description="Null for a part of another output, such as a segment of a playlist.")
+
+
+class Failure(Wire):
+    """Why a task failed."""
+
+    code: domain.FailureCode
+    message: str
+    retryable: bool = Field(description="Whether the same task may well succeed when it is registered again.")
+    details: dict[str, Any]
+
+
+class Timings(Wire):
+    """Where the time of the newest attempt went."""
+
+    queued_seconds: float | None
+    download_seconds: float | None
+    transcode_seconds: float | None
+    upload_seconds: float | None
+
+
+class Task(Wire):
+    """A task as it is now. Times are RFC 3339 in UTC."""
+
+    task_id: str
+    status: domain.Status
+    stage: domain.Stage | None = Field(description="Only while running.")
+    progress: Progress
+    command: str = Field(description="The command as it was understood.")
+    input_files: dict[str, str] = Field(description="Query strings are never shown: they may hold secrets.")
+    output_files: tuple[str, ...] = Field(description="The names as registered.")
+    outputs: tuple[Output, ...] = Field(description="Only when completed; the registered names come first.")
+    output_count: int = Field(description="All stored files; `outputs` lists the first of them.")
+    output_url: str | None = Field(description="The link of the first output, for the simple case.")
+    error: Failure | None = Field(description="Only when failed.")
+    timings: Timings
+    attempt: int = Field(description="How many workers have taken the task.")
+    created_at: Time
+    queued_at: Time | None
+    started_at: Time | None = Field(description="When the newest attempt began.")
+    finished_at: Time | None
+    correlation_id: str
+
+
+class Ffmpeg(Wire):
+    version: str
+
+
+class Check(Wire):
+    ready: bool
+    detail: str
+
+
+class Health(Wire):
+    status: str = Field(json_schema_extra={"enum": ["healthy", "unhealthy"]})
+    ffmpeg: Ffmpeg
+    checks: dict[str, Check]
+
+
+class ErrorInfo(Wire):
+    code: str = Field(json_schema_extra={"enum": list(CODES)}, description="Stable; build on this.")
+    message: str = Field(description="For people; may change.")
+    details: dict[str, Any]
+
+
+class Error(Wire):
+    """The body of every answer that is not a success."""
+
+    error: ErrorInfo
+
+
+def shown_task(task: domain.Task, *, link: Callable[[str], str], uri: Callable[[str], str | None]) -> Task:
+    """The task for its caller. `link` makes a link for an object's key, `uri` its s3:// name."""
+    done = task.status is domain.Status.COMPLETED
+    outputs = tuple(_output(output, link=link, uri=uri) for output in task.outputs) if done else ()
+    return Task(
+        task_id=task.task_id,
+        status=task.status,
+        stage=task.stage,
+        progress=Progress.model_validate(task.progress),
+        command=task.command,
+        input_files={name: urls.without_secrets(url) for name, url in task.input_files.items()},
+        output_files=task.output_files,
+        outputs=outputs,
+        output_count=task.output_count,
+        output_url=outputs[0].url if outputs else None,
+        error=_failure(task.error) if task.error else None,
+        timings=_timings(task),
+        attempt=task.fence,
+        created_at=task.created_at,
+        queued_at=task.queued_at,
+        started_at=task.started_at,
+        finished_at=task.finished_at,
+        correlation_id=task.correlation_id,
+    )
+
+
+def shown_health(found: health.Health) -> Health:
+    return Health(
+        status="healthy" if found.healthy else "unhealthy",
+        ffmpeg=Ffmpeg(version=found.ffmpeg_version),
+        checks={name: Check.model_validate(part) for name, part in found.parts.items()},
+    )
+
+
+def _output(output: domain.Output, *, link: Callable[[str], str], uri: Callable[[str], str | None]) -> Output:
+    return Output(
+        filename=output.filename,
+        url=link(output.key),
+        s3_uri=uri(output.key),
+        size_bytes=output.size_bytes,
+        sha256=output.sha256,
+        media=Media.model_validate(output.media) if output.media else None,
+    )
+
+
+def _failure(error: domain.Failure) -> Failure:
+    return Failure(code=error.code, message=error.message, retryable=error.retryable, details=dict(error.details))
+
+
+def _timings(task: domain.Task) -> Timings:
+    started, queued = task.started_at, task.queued_at
+    return Timings(
+        queued_seconds=round((started - queued).total_seconds(), 3) if started and queued else None,
+        download_seconds=task.timings.download_seconds,
+        transcode_seconds=task.timings.transcode_seconds,
+        upload_seconds=task.timings.upload_seconds,
+    )
+
+
+def _fault(field: str, message: str) -> InvalidArgument:
+    return InvalidArgument(message, details={"field": field})

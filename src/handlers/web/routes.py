@@ -1,0 +1,111 @@
+"""The four operations, each from a request to a verb of core and back. What they promise in words is in docs.py.
+
+Answers are written by pydantic straight into the response: FastAPI would validate its own output once more.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Path, Query, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from core import health
+from core.errors import TaskNotFound, UnsupportedMediaType
+from core.execute import execute
+from core.ports import Services
+from core.register import register
+from core.settings import Settings
+from core.task import Task
+from handlers.web import docs, log_keys, models
+
+# How often progress is stored, and so how soon it is worth asking again.
+POLL_SECONDS = {"local": 1, "aws": 5}
+
+# Every id that we gave out looks like this, and nothing else is worth a question to the store.
+_TASK_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+TaskId = Annotated[str, Path(description="The `task_id` that register answered with.")]
+ExecuteToo = Annotated[bool, Query(description="Execute the task in the same call.")]
+
+
+async def json_body(request: Request) -> None:
+    """Raise UnsupportedMediaType unless the body says that it is JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise UnsupportedMediaType
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operations:
+    """What the routes need, and the routes. Plain functions: core is synchronous, so they run in threads."""
+
+    services: Services
+    settings: Settings
+    ffmpeg_version: str
+    clock: Callable[[], datetime]
+    new_id: Callable[[], str]
+    count: Callable[[str], None]
+
+    def register(self, body: models.Registration, execute: ExecuteToo = False) -> Response:
+        task_id = self.new_id()
+        log_keys.note(task_id=task_id)
+        task = register(
+            self.services.store,
+            body.to_domain(),
+            task_id=task_id,
+            correlation_id=log_keys.correlation_id(),
+            now=self.clock(),
+        )
+        self.count("TasksRegistered")
+        if execute:
+            task = self._executed(task_id)
+        return self._shown(task, 201, {"Location": f"/ffmpeg/status/{task_id}"})
+
+    def execute(self, task_id: TaskId) -> Response:
+        return self._shown(self._executed(_checked(task_id)), 202)
+
+    def status(self, task_id: TaskId) -> Response:
+        asked = _checked(task_id)
+        return self._shown(self.services.store.get(asked), 200)
+
+    def health(self) -> Response:
+        found = health.examine(self.services, ffmpeg_version=self.ffmpeg_version)
+        return _json(models.shown_health(found), 200 if found.healthy else 503)
+
+    def _executed(self, task_id: str) -> Task:
+        now = self.clock()
+        task = execute(self.services, task_id, now=now)
+        if task.queued_at == now:  # queued by this call, not by one before
+            self.count("TasksExecuted")
+        return task
+
+    def _shown(self, task: Task, status: int, headers: dict[str, str] | None = None) -> Response:
+        ttl = self.settings.link_ttl_seconds
+        objects = self.services.objects
+        body = models.shown_task(task, link=lambda key: objects.link(key, expires_in_seconds=ttl), uri=objects.uri)
+        poll = {} if task.status.ended else {"Retry-After": str(POLL_SECONDS[self.settings.backend])}
+        return _json(body, status, {**poll, **(headers or {})})
+
+
+def install(app: FastAPI, operations: Operations) -> None:
+    # On the application itself: FastAPI matches the routes of an included router at more cost.
+    add: Callable[..., Any] = app.add_api_route
+    add("/ffmpeg/register", operations.register, **docs.REGISTER, dependencies=[Depends(json_body)])
+    add("/ffmpeg/execute/{task_id}", operations.execute, **docs.EXECUTE)
+    add("/ffmpeg/status/{task_id}", operations.status, **docs.STATUS)
+    add("/ffmpeg/health", operations.health, **docs.HEALTH)
+
+
+def _checked(task_id: str) -> str:
+    if not _TASK_ID.fullmatch(task_id):
+        raise TaskNotFound
+    log_keys.note(task_id=task_id)
+    return task_id
+
+
+def _json(body: BaseModel, status: int, headers: dict[str, str] | None = None) -> Response:
+    return Response(body.model_dump_json(), status_code=status, headers=headers, media_type="application/json")

@@ -1,0 +1,290 @@
+"""What ports.Dispatcher promises, on both twins; below, what each of them has of its own."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from queue import Queue
+
+import boto3
+import pytest
+
+from core.aws.dispatcher import BatchDispatcher
+from core.errors import DispatchUnavailable
+from core.local.dispatcher import CANNOT_START, LocalDispatcher
+from core.ports import Dispatcher
+from core.task import Task
+from support import moto_server
+from support.builders import a_task
+from support.moto_server import Moto
+
+WAIT = 20.0  # seconds; only a failing test waits that long
+
+
+def a_pool(
+    code: str = "", *, on_exit: Callable[[str, int], object] = lambda *_: None, **changes: object
+) -> LocalDispatcher:
+    """A pool whose workers are Python processes that run `code`."""
+    options = {"command": (sys.executable, "-S", "-c", code), "env": {}, "max_concurrent": 2, "grace_seconds": 5}
+    return LocalDispatcher(on_exit=on_exit, **{**options, **changes})  # type: ignore[arg-type]
+
+
+@contextmanager
+def started(pool: LocalDispatcher) -> Iterator[LocalDispatcher]:
+    with closing(pool):
+        pool.start()
+        yield pool
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture(params=["local", "aws"])
+def dispatcher(request: pytest.FixtureRequest) -> Iterator[Dispatcher]:
+    if request.param == "aws":
+        request.getfixturevalue("aws")
+        yield BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION)
+        return
+    with started(a_pool()) as pool:
+        yield pool
+
+
+@pytest.fixture(params=["local", "aws"])
+def refusing(request: pytest.FixtureRequest) -> Dispatcher:
+    if request.param == "aws":
+        request.getfixturevalue("aws")
+        return BatchDispatcher(queue="no-such-queue", definition=moto_server.DEFINITION)
+    pool = a_pool()
+    pool.close()
+    return pool
+
+
+def test_submit_returns_a_job_of_its_own_for_each_task(dispatcher: Dispatcher) -> None:
+    jobs = [dispatcher.submit(a_task()) for _ in range(5)]
+    assert len(set(jobs)) == 5
+    assert all(jobs)
+
+
+def test_submit_of_the_same_task_again_does_no_harm(dispatcher: Dispatcher) -> None:
+    task = a_task()
+    assert dispatcher.submit(task)
+    assert dispatcher.submit(task)
+
+
+def test_a_dispatcher_that_cannot_take_a_task_says_so(refusing: Dispatcher) -> None:
+    with pytest.raises(DispatchUnavailable):
+        refusing.submit(a_task())
+    with pytest.raises(DispatchUnavailable):
+        refusing.check()
+
+
+def test_check_says_what_is_in_use(dispatcher: Dispatcher) -> None:
+    assert dispatcher.check() in ("AWS Batch", "2 workers, 0 running, 0 waiting")
+
+
+# One machine
+
+
+def test_pool_runs_each_task_in_order_with_its_environment(tmp_path: Path) -> None:
+    code = (
+        "import os\n"
+        "names = 'TASK_ID', 'CORRELATION_ID', 'PARENT_PID', 'EXTRA'\n"
+        "print(*(os.environ[name] for name in names), file=open(os.environ['OUT'], 'a'))"
+    )
+    out, ended = tmp_path / "out", Queue[tuple[str, int]]()
+    tasks = [a_task(correlation_id=f"corr-{number}") for number in range(5)]
+    pool = a_pool(code, env={"EXTRA": "x", "OUT": str(out)}, max_concurrent=1, on_exit=lambda *end: ended.put(end))
+    for task in tasks:
+        pool.submit(task)
+    assert pool.check() == "1 workers, 0 running, 5 waiting"
+    with started(pool):
+        assert [ended.get(timeout=WAIT) for _ in tasks] == [(task.task_id, 0) for task in tasks]
+    assert out.read_text().splitlines() == [f"{t.task_id} {t.correlation_id} {os.getpid()} x" for t in tasks]
+
+
+def test_pool_gives_workers_no_other_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_SECRET", "x")
+    code = "import os; open(os.environ['OUT'],'w').write(' '.join(sorted(os.environ)))"
+    ended = Queue[int]()
+    with started(a_pool(code, env={"OUT": str(tmp_path / "out")}, on_exit=lambda _, code: ended.put(code))) as pool:
+        pool.submit(a_task())
+        assert ended.get(timeout=WAIT) == 0
+    names = set((tmp_path / "out").read_text().split()) - {"LC_CTYPE"}  # which Python itself may set
+    assert names == {"CORRELATION_ID", "OUT", "PARENT_PID", "TASK_ID"}
+
+
+def test_pool_runs_at_most_so_many_at_once(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, time\n"
+        "here = pathlib.Path(os.environ['DIR'], os.environ['TASK_ID'])\n"
+        "here.touch(); n = len(list(here.parent.iterdir())); time.sleep(0.1); here.unlink(); raise SystemExit(n)"
+    )
+    ended = Queue[int]()
+    with started(a_pool(code, env={"DIR": str(tmp_path)}, max_concurrent=3, on_exit=lambda _, n: ended.put(n))) as pool:
+        for _ in range(9):
+            pool.submit(a_task())
+        at_once = [ended.get(timeout=WAIT) for _ in range(9)]
+    assert max(at_once) == 3
+    assert min(at_once) >= 1
+
+
+def test_pool_queues_a_task_once(tmp_path: Path) -> None:
+    ended = Queue[str]()
+    task, other = a_task(), a_task()
+    pool = a_pool(on_exit=lambda task_id, _: ended.put(task_id))
+    assert pool.submit(task) == pool.submit(task) != pool.submit(other)
+    with started(pool):
+        assert {ended.get(timeout=WAIT), ended.get(timeout=WAIT)} == {task.task_id, other.task_id}
+        until(lambda: pool.check() == "2 workers, 0 running, 0 waiting")
+    assert ended.empty()
+
+
+def test_pool_never_has_two_workers_for_one_task(tmp_path: Path) -> None:
+    """Not even while `on_exit` decides what the end of the first one means."""
+    code = "import os, time; os.mkdir(os.environ['DIR']); time.sleep(0.1); os.rmdir(os.environ['DIR'])"
+    ended, task = Queue[int](), a_task()
+
+    def on_exit(_: str, code: int) -> None:
+        (tmp_path / "held").mkdir()
+        time.sleep(0.1)
+        (tmp_path / "held").rmdir()
+        ended.put(code)
+
+    with started(a_pool(code, env={"DIR": str(tmp_path / "held")}, max_concurrent=3, on_exit=on_exit)) as pool:
+        for _ in range(3):
+            pool.submit(task)
+            until(lambda: pool.check().endswith(" 0 waiting"))
+        assert [ended.get(timeout=WAIT) for _ in range(3)] == [0, 0, 0]
+
+
+def test_pool_survives_what_its_workers_and_its_callback_do() -> None:
+    code = (
+        "import os, signal\n"
+        "if os.environ['TASK_ID'] == 'killed': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "raise SystemExit(3)"
+    )
+    ended = Queue[tuple[str, int]]()
+
+    def on_exit(task_id: str, code: int) -> None:
+        ended.put((task_id, code))
+        raise RuntimeError("the callback fails")
+
+    with started(a_pool(code, max_concurrent=1, on_exit=on_exit)) as pool:
+        for task_id in ("killed", "exits", "killed"):
+            until(lambda: pool.check().endswith(" 0 waiting"))
+            pool.submit(a_task(task_id=task_id))
+            assert ended.get(timeout=WAIT) == (task_id, -signal.SIGKILL if task_id == "killed" else 3)
+
+
+def test_pool_reports_a_worker_that_cannot_be_started(tmp_path: Path) -> None:
+    ended = Queue[tuple[str, int]]()
+    with started(a_pool(command=(str(tmp_path / "none"),), on_exit=lambda *end: ended.put(end))) as pool:
+        task = a_task()
+        pool.submit(task)
+        assert ended.get(timeout=WAIT) == (task.task_id, CANNOT_START)
+        until(lambda: pool.check() == "2 workers, 0 running, 0 waiting")
+
+
+def test_pool_takes_a_task_again_from_its_callback() -> None:
+    ended, task = Queue[int](), a_task()
+
+    def on_exit(_: str, code: int) -> None:
+        ended.put(code)
+        if ended.qsize() < 3:
+            pool.submit(task)
+
+    pool = a_pool(on_exit=on_exit)
+    with started(pool):
+        pool.submit(task)
+        until(lambda: ended.qsize() == 3)
+        until(lambda: pool.check() == "2 workers, 0 running, 0 waiting")
+
+
+SLEEPER = """
+import os, signal, subprocess, sys, time
+if os.environ["TASK_ID"].startswith("stubborn"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+else:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
+child = subprocess.Popen(["sleep", "100"])
+path = os.environ["DIR"] + "/" + os.environ["TASK_ID"]
+with open(path, "w") as file:
+    file.write(f"{os.getpid()} {child.pid}")
+os.rename(path, path + ".ready")
+time.sleep(100)
+"""
+
+
+def test_pool_that_closes_leaves_no_process(tmp_path: Path) -> None:
+    ended: dict[str, int] = {}
+    env = {"DIR": str(tmp_path), "PATH": os.environ["PATH"]}
+    pool = a_pool(SLEEPER, env=env, on_exit=ended.__setitem__, grace_seconds=0.5)
+    pool.start()
+    for task_id in ("orderly", "stubborn", "waiting"):
+        pool.submit(a_task(task_id=task_id))
+    until(lambda: len(list(tmp_path.glob("*.ready"))) == 2)
+    pids = [int(pid) for file in tmp_path.glob("*.ready") for pid in file.read_text().split()]
+    assert all(alive(pid) for pid in pids)
+    began = time.monotonic()
+    pool.close()
+    assert 0.4 < time.monotonic() - began < 5
+    assert ended == {"orderly": 9, "stubborn": -signal.SIGKILL}
+    until(lambda: not any(alive(pid) for pid in pids))
+    pool.close()
+
+
+def test_pool_ends_what_a_worker_leaves_behind(tmp_path: Path) -> None:
+    code = "import os, subprocess; open(os.environ['OUT'], 'w').write(str(subprocess.Popen(['sleep', '100']).pid))"
+    ended, out = Queue[int](), tmp_path / "pid"
+    env = {"OUT": str(out), "PATH": os.environ["PATH"]}
+    with started(a_pool(code, env=env, on_exit=lambda _, code: ended.put(code))) as pool:
+        pool.submit(a_task())
+        assert ended.get(timeout=WAIT) == 0
+        until(lambda: not alive(int(out.read_text())))
+
+
+def test_pool_that_was_never_started_closes(tmp_path: Path) -> None:
+    pool = a_pool()
+    pool.submit(a_task())
+    pool.close()
+
+
+# AWS
+
+
+def test_batch_job_has_the_task_in_its_environment(aws: Moto) -> None:
+    task: Task = a_task()
+    job_id = BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION).submit(task)
+    (job,) = boto3.client("batch").describe_jobs(jobs=[job_id])["jobs"]
+    assert job["jobName"] == f"task-{task.task_id}"
+    assert job["jobQueue"].endswith(f"job-queue/{moto_server.QUEUE}")
+    assert tuple(job["container"]["command"]) == moto_server.COMMAND
+    env = {pair["name"]: pair["value"] for pair in job["container"]["environment"]}
+    del env["AWS_BATCH_JOB_ID"]  # AWS Batch's own
+    assert env == {**moto_server.SETTINGS, "TASK_ID": task.task_id, "CORRELATION_ID": task.correlation_id}
+
+
+def test_batch_refuses_with_the_cause_when_nobody_answers(aws: Moto) -> None:
+    with pytest.raises(DispatchUnavailable) as caught:
+        BatchDispatcher(queue=moto_server.QUEUE, definition="no-such-definition").submit(a_task())
+    assert caught.value.__cause__ is not None
+
+
+def test_batch_is_not_ready_with_a_queue_that_takes_no_jobs(aws: Moto) -> None:
+    boto3.client("batch").update_job_queue(jobQueue=moto_server.QUEUE, state="DISABLED")
+    with pytest.raises(DispatchUnavailable):
+        BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION).check()

@@ -1,0 +1,293 @@
+"""What ports.TaskStore promises, on both twins; below, what each of them has of its own."""
+
+import json
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import boto3
+import pytest
+
+from core import task as moves
+from core.aws.task_store import DynamoTaskStore
+from core.errors import InternalError, TaskChanged, TaskExists, TaskNotFound
+from core.local.task_store import SqliteTaskStore
+from core.ports import TaskStore
+from core.task import Failure, FailureCode, Media, Progress, Stage, Status, Stream, Task, Timings
+from support import moto_server
+from support.builders import NOW, a_task, an_output, task_in
+from support.moto_server import Moto
+
+
+def a_full_task() -> Task:
+    """Every field of a task, and of all that it is made of, set to something that is not its default."""
+    task = task_in(Status.RUNNING)
+    stream = Stream(
+        type="video", codec="h264", width=1920, height=1080, frame_rate=29.97, pixel_format="yuv420p",
+        sample_aspect_ratio="1:1", channels=2, channel_layout="stereo", sample_rate=48000, bit_rate=5_000_000,
+    )  # fmt: skip
+    media = Media(container="mp4", duration_seconds=12.5, bit_rate=5_100_000, streams=(stream,))
+    return replace(
+        task,
+        command='-i "a b.mp4" -vf "drawtext=text=\'ü 日本\'" out.mp4',
+        job_id="job-1",
+        finished_at=NOW,
+        dispatch_due_at=NOW,
+        stage=Stage.UPLOADING,
+        progress=Progress(percent=12.5, frame=3, fps=25.0, speed=1.5, out_time_seconds=0.12, eta_seconds=9.0),
+        timings=Timings(download_seconds=1.5, transcode_seconds=2.5, upload_seconds=3.5),
+        outputs=(an_output(task.task_id, media=media), an_output(task.task_id, filename="ü 日本.mp4")),
+        output_count=2,
+        error=Failure(code=FailureCode.DISK_FULL, message="Full.", retryable=False, details={"free_bytes": 0}),
+    )
+
+
+def test_create_returns_the_task_with_its_version(store: TaskStore) -> None:
+    task = a_task()
+    stored = store.create(task)
+    assert stored == replace(task, version=1)
+    assert store.get(task.task_id) == stored
+
+
+def test_create_keeps_every_field(store: TaskStore) -> None:
+    stored = store.create(a_full_task())
+    assert store.get(stored.task_id) == stored
+
+
+def test_create_refuses_an_id_that_is_taken(store: TaskStore) -> None:
+    task = a_task()
+    stored = store.create(task)
+    for again in (task, replace(task, command="-i input.mp4 other.mp4")):
+        with pytest.raises(TaskExists):
+            store.create(again)
+    assert store.get(task.task_id) == stored
+
+
+def test_of_many_who_create_one_task_one_succeeds(store: TaskStore) -> None:
+    task = a_task()
+
+    def create(number: int) -> bool:
+        try:
+            store.create(replace(task, correlation_id=str(number)))
+        except TaskExists:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(create, range(8))) == [False] * 7 + [True]
+
+
+def test_get_of_an_unknown_task_says_so(store: TaskStore) -> None:
+    with pytest.raises(TaskNotFound) as caught:
+        store.get("not-there")
+    assert caught.value.details == {"task_id": "not-there"}
+
+
+def test_replace_counts_the_version_up(store: TaskStore) -> None:
+    first = store.create(a_task())
+    second = store.replace(moves.execute(first, now=NOW), first)
+    assert second == replace(moves.execute(first, now=NOW), version=2)
+    assert store.get(first.task_id) == second
+
+
+def test_replace_of_a_version_that_is_no_more_is_refused(store: TaskStore) -> None:
+    first = store.create(a_task())
+    second = store.replace(replace(first, job_id="a"), first)
+    for stale in (first, replace(second, version=3)):
+        with pytest.raises(TaskChanged):
+            store.replace(replace(stale, job_id="b"), stale)
+    assert store.get(first.task_id) == second
+
+
+def test_replace_with_the_very_same_content_is_refused_to_the_second(store: TaskStore) -> None:
+    first = store.create(a_task())
+    queued = moves.execute(first, now=NOW)
+    store.replace(queued, first)
+    with pytest.raises(TaskChanged):
+        store.replace(queued, first)
+
+
+def test_replace_of_an_unknown_task_says_so(store: TaskStore) -> None:
+    task = replace(a_task(), version=1)
+    with pytest.raises(TaskNotFound):
+        store.replace(task, task)
+    with pytest.raises(TaskNotFound):
+        store.get(task.task_id)
+
+
+def test_no_increment_is_lost_when_many_replace(store: TaskStore) -> None:
+    threads, each = (8, 25) if isinstance(store, SqliteTaskStore) else (4, 5)
+    task = store.create(a_task())
+
+    def increment() -> None:
+        for _ in range(each):
+            while True:
+                seen = store.get(task.task_id)
+                try:
+                    store.replace(replace(seen, output_count=seen.output_count + 1), seen)
+                    break
+                except TaskChanged:
+                    continue
+
+    running = [threading.Thread(target=increment) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    expected = replace(task, output_count=threads * each, version=1 + threads * each)
+    assert store.get(task.task_id) == expected
+
+
+def test_due_lists_what_is_due_the_longest_due_first(store: TaskStore) -> None:
+    for status in (Status.PENDING, Status.COMPLETED, Status.FAILED, Status.CANCELED):
+        store.create(task_in(status))
+    queued = [
+        store.create(replace(task_in(Status.QUEUED), dispatch_due_at=NOW + timedelta(seconds=seconds)))
+        for seconds in (30, 10, 20, 10.5)
+    ]
+    running = store.create(replace(task_in(Status.RUNNING), lease_expires_at=NOW + timedelta(seconds=15)))
+    a, b, c, d = queued
+    assert store.due(NOW + timedelta(seconds=30), limit=10) == [b, d, running, c, a]
+    assert store.due(NOW + timedelta(seconds=29.999999), limit=10) == [b, d, running, c]
+    assert store.due(NOW + timedelta(seconds=30), limit=2) == [b, d]
+    assert store.due(NOW, limit=10) == []
+
+
+def test_due_follows_a_task_through_its_life(store: TaskStore) -> None:
+    late = NOW + timedelta(days=1)
+    task = store.create(a_task())
+    assert store.due(late, limit=10) == []
+    queued = store.replace(moves.execute(task, now=NOW), task)
+    assert store.due(late, limit=10) == [queued]
+    running = store.replace(moves.claim(queued, now=NOW, owner="w"), queued)
+    assert store.due(late, limit=10) == [running]
+    error = Failure.of(FailureCode.MEDIA_INVALID, "No.")
+    store.replace(moves.fail(running, now=NOW, fence=1, error=error, timings=Timings()), running)
+    assert store.due(late, limit=10) == []
+
+
+def test_due_finds_many(store: TaskStore) -> None:
+    created = {store.create(task_in(Status.QUEUED)).task_id for _ in range(25)}
+    assert {task.task_id for task in store.due(NOW + timedelta(minutes=1), limit=100)} == created
+    assert len(store.due(NOW + timedelta(minutes=1), limit=7)) == 7
+
+
+def test_a_task_of_300_kb_fits(store: TaskStore) -> None:
+    names = {f"input {number}.mp4": f"https://media.example/{'x' * 3000}" for number in range(98)}
+    stored = store.create(a_task(input_files=names))
+    assert store.get(stored.task_id) == stored
+
+
+def test_check_says_what_is_in_use(store: TaskStore) -> None:
+    assert store.check().split()[0] in ("SQLite", "DynamoDB")
+
+
+# One machine
+
+
+def test_sqlite_check_refuses_what_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "tasks.db").write_bytes(b"something else" * 1000)
+    with pytest.raises(InternalError):
+        SqliteTaskStore(tmp_path / "tasks.db").check()
+
+
+PROCESS = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from core.errors import TaskChanged, TaskExists
+from core.local.task_store import SqliteTaskStore
+from support.builders import a_task
+
+store = SqliteTaskStore(Path(sys.argv[1]))
+try:
+    store.create(a_task(task_id="shared"))
+except TaskExists:
+    pass
+done = 0
+while done < 25:
+    seen = store.get("shared")
+    try:
+        store.replace(replace(seen, output_count=seen.output_count + 1), seen)
+        done += 1
+    except TaskChanged:
+        pass
+store.close()
+"""
+
+
+def test_sqlite_serves_processes_that_start_together_on_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "not" / "yet" / "tasks.db"
+    env = {"PYTHONPATH": ":".join(sys.path)}
+    command = [sys.executable, "-c", PROCESS, str(path)]
+    processes = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE) for _ in range(4)]
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, errors
+    store = SqliteTaskStore(path)
+    assert store.get("shared").output_count == 100
+    store.close()
+    assert [file.name for file in path.parent.iterdir()] == ["tasks.db"]
+
+
+def test_sqlite_writes_are_there_for_whoever_opens_the_file_next(tmp_path: Path) -> None:
+    first, second = SqliteTaskStore(tmp_path / "tasks.db"), SqliteTaskStore(tmp_path / "tasks.db")
+    stored = first.create(a_task())
+    assert second.get(stored.task_id) == stored
+    changed = second.replace(replace(stored, job_id="x"), stored)
+    assert first.get(stored.task_id) == changed
+    first.close()
+    second.close()
+
+
+# AWS
+
+
+def test_dynamo_takes_its_own_write_for_its_own_when_the_answer_was_lost(aws: Moto) -> None:
+    client = boto3.client("dynamodb")
+    store = DynamoTaskStore(moto_server.TABLE, client=client)
+    task = a_task()
+    lost = _LostAnswers(client)
+    lost.lose_next()
+    stored = store.create(task)
+    lost.lose_next()
+    queued = store.replace(moves.execute(stored, now=NOW), stored)
+    assert store.get(task.task_id) == queued == replace(moves.execute(task, now=NOW), version=2)
+    assert lost.count == 2
+
+
+def test_dynamo_keeps_only_what_conditions_and_the_index_need_beside_the_body(aws: Moto) -> None:
+    store = DynamoTaskStore(moto_server.TABLE)
+    queued, ended = store.create(task_in(Status.QUEUED)), store.create(task_in(Status.FAILED))
+    items = {item["task_id"]["S"]: item for item in boto3.client("dynamodb").scan(TableName=moto_server.TABLE)["Items"]}
+    assert set(items[ended.task_id]) == {"task_id", "version", "status", "created_at", "body"}
+    assert set(items[queued.task_id]) == {*items[ended.task_id], "due_shard", "due_at"}
+    assert items[queued.task_id]["due_at"] == {"N": "1795176015.123456"}
+    assert json.loads(items[queued.task_id]["body"]["S"])["version"] == 1
+
+
+def test_dynamo_without_its_table_is_not_usable(aws: Moto) -> None:
+    with pytest.raises(InternalError):
+        DynamoTaskStore("no-such-table").check()
+
+
+class _LostAnswers:
+    """Turns the next good answer to a PutItem into a 500, as a proxy does that dies after the write."""
+
+    def __init__(self, client: object) -> None:
+        self.count = 0
+        self._wanted = False
+        client.meta.events.register("before-parse.dynamodb.PutItem", self._lose)  # type: ignore[attr-defined]
+
+    def lose_next(self) -> None:
+        self._wanted = True
+
+    def _lose(self, response_dict: dict[str, object], **_: object) -> None:
+        if self._wanted:
+            self._wanted = False
+            self.count += 1
+            response_dict["status_code"] = 500
+            response_dict["body"] = b'{"__type": "InternalServerError"}'

@@ -1,0 +1,224 @@
+"""The whole path in the shape of AWS: Lambda events in, AWS Batch's job out, and the worker run as that job.
+
+moto's server plays DynamoDB, S3 and AWS Batch over real HTTP. The job is not run by moto: the test reads the job that
+was submitted, and runs its command with its environment, as an instance would.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+
+from core.ffmpeg import probe
+from core.worker import process, sandbox
+from support import lambda_process, moto_server
+from support.lambda_process import LambdaProcess
+from support.moto_server import Moto
+from support.source_server import SourceServer, serving
+
+EVENTS = lambda_process.ROOT / "events"
+PLACEHOLDER = "00000000-0000-4000-8000-000000000000"
+CLIP = "bigbuckbunny.mp4"
+TRANSCODE = "-i in.mp4 -vf scale=-2:240 -c:v libx264 -preset ultrafast -c:a aac -ac 2 out.mp4"
+LONG = "-i in.mp4 -c:v libx264 -preset slower -c:a copy out.mp4"
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[SourceServer]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def function(aws: Moto, tmp_path: Path) -> Iterator[LambdaProcess]:
+    with lambda_process.started({**aws.env, **moto_server.SETTINGS}, tmp_path) as started:
+        yield started
+
+
+def call(function: LambdaProcess, name: str, *, task_id: str = PLACEHOLDER, body: Any = None) -> dict[str, Any]:
+    """What the function answers to the event of that name."""
+    event = json.loads((EVENTS / f"{name}.json").read_text().replace(PLACEHOLDER, task_id))
+    if body is not None:
+        event |= {"body": json.dumps(body), "isBase64Encoded": False}
+    answer = function.invoke(event)
+    assert answer["statusCode"] < 300, answer
+    answered: dict[str, Any] = json.loads(answer["body"])
+    return answered
+
+
+def executed(function: LambdaProcess, command: str, url: str, output: str = "out.mp4") -> str:
+    body = {"command": command, "input_files": {"in.mp4": url}, "output_filename": output}
+    task_id: str = call(function, "register", body=body)["task_id"]
+    assert call(function, "execute", task_id=task_id)["status"] == "queued"
+    return task_id
+
+
+def submitted_job(task_id: str) -> dict[str, Any]:
+    """The one job that was submitted for the task, as AWS Batch describes it."""
+    batch = boto3.client("batch")
+    summaries = batch.list_jobs(jobQueue=moto_server.QUEUE, filters=[{"name": "JOB_NAME", "values": ["task-*"]}])
+    found = batch.describe_jobs(jobs=[job["jobId"] for job in summaries["jobSummaryList"]])["jobs"]
+    (job,) = [dict(job) for job in found if job["jobName"] == f"task-{task_id}"]
+    return job
+
+
+def start(job: Mapping[str, Any], aws: Moto, folder: Path) -> "subprocess.Popen[bytes]":
+    """The job's command under exactly its environment, beside what its instance and image give it."""
+    container = job["container"]
+    program, *arguments = container["command"]
+    assert program == "python"
+    image = {"PATH": os.environ["PATH"], "PYTHONPATH": str(lambda_process.ROOT / "src")}
+    own = {pair["name"]: pair["value"] for pair in container["environment"]}
+    with (folder / "worker.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *arguments], env={**image, **aws.env, **own}, cwd=folder, stderr=log, stdout=log
+        )
+
+
+def run(job: Mapping[str, Any], aws: Moto, folder: Path) -> int:
+    return start(job, aws, folder).wait(120)
+
+
+def test_url_to_s3_through_lambda_and_batch(
+    aws: Moto, function: LambdaProcess, source: SourceServer, tmp_path: Path
+) -> None:
+    # given a task that was registered and executed through the Lambda function
+    task_id = executed(function, TRANSCODE, f"{source.url}/media/{CLIP}")
+
+    # when the job that this submitted is run
+    assert run(submitted_job(task_id), aws, tmp_path) == 0
+
+    # then status has the S3 URL, and behind it is the video
+    task = call(function, "status", task_id=task_id)
+    assert (task["status"], task["attempt"], task["progress"]["percent"]) == ("completed", 1, 100)
+    (output,) = task["outputs"]
+    assert output["s3_uri"] == f"s3://{moto_server.BUCKET}/outputs/{task_id}/1/out.mp4"
+    body = httpx.get(task["output_url"], trust_env=False).content
+    assert (len(body), hashlib.sha256(body).hexdigest()) == (output["size_bytes"], output["sha256"])
+    assert probed(body, tmp_path) == [("video", "h264", 426, 240), ("audio", "aac", None, None)]
+    head = boto3.client("s3").head_object(Bucket=moto_server.BUCKET, Key=f"outputs/{task_id}/1/out.mp4")
+    assert (head["ContentType"], head["Metadata"]["sha256"]) == ("video/mp4", output["sha256"])
+    assert leftovers(tmp_path) == []
+    records = [json.loads(line) for line in (tmp_path / "worker.log").read_text().splitlines()]
+    assert {(record["task_id"], record["correlation_id"]) for record in records} == {(task_id, "order-4711-register")}
+
+
+def probed(body: bytes, folder: Path) -> list[tuple[str, str, int | None, int | None]]:
+    path = folder / "fetched.mp4"
+    path.write_bytes(body)
+    prober = process.Conversation(process.PROBER, sandbox.environment(home=str(folder)))
+    found = probe.read(prober.ask(json.dumps(str(path)), timeout_seconds=20), filename=path.name)
+    prober.close()
+    assert found.media
+    return [(stream.type, stream.codec, stream.width, stream.height) for stream in found.media.streams]
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.name in ("in", "out", "tmp")]
+
+
+def test_second_job_for_the_same_task_ends_at_once(
+    aws: Moto, function: LambdaProcess, source: SourceServer, tmp_path: Path
+) -> None:
+    task_id = executed(function, TRANSCODE, f"{source.url}/media/{CLIP}")
+    job = submitted_job(task_id)
+    assert run(job, aws, tmp_path) == 0
+    before = call(function, "status", task_id=task_id)
+
+    assert run(job, aws, tmp_path) == 0
+
+    after = call(function, "status", task_id=task_id)
+    assert without_links(after) == without_links(before)
+
+
+def without_links(task: dict[str, Any]) -> dict[str, Any]:
+    outputs = [{**output, "url": None} for output in task["outputs"]]
+    return {**task, "outputs": outputs, "output_url": None}
+
+
+def test_failure_is_recorded_and_exits_with_success(
+    aws: Moto, function: LambdaProcess, source: SourceServer, tmp_path: Path
+) -> None:
+    task_id = executed(function, TRANSCODE, f"{source.url}/status/404")
+
+    # a job that is run again would not help: AWS Batch must not retry it
+    assert run(submitted_job(task_id), aws, tmp_path) == 0
+
+    task = call(function, "status", task_id=task_id)
+    assert (task["status"], task["error"]) == (
+        "failed",
+        {
+            "code": "DOWNLOAD_FAILED",
+            "message": "The source of in.mp4 answered 404 (Not Found).",
+            "retryable": False,
+            "details": {"input": "in.mp4", "http_status": 404},
+        },
+    )
+
+
+def test_reclaimed_instance_returns_the_task_for_the_next_attempt(
+    aws: Moto, function: LambdaProcess, source: SourceServer, tmp_path: Path
+) -> None:
+    task_id = executed(function, LONG, f"{source.url}/media/{CLIP}")
+    job = submitted_job(task_id)
+    worker = start(job, aws, tmp_path)
+    deadline = time.monotonic() + 30
+    while call(function, "status", task_id=task_id)["stage"] != "transcoding":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    # when the container is told to stop, as before a Spot reclaim
+    worker.send_signal(signal.SIGTERM)
+
+    # then it gives the task back and exits with the code that AWS Batch retries
+    assert worker.wait(25) == 75
+    assert call(function, "status", task_id=task_id)["status"] == "queued"
+    assert leftovers(tmp_path) == []
+    assert run(job, aws, tmp_path) == 0
+    task = call(function, "status", task_id=task_id)
+    assert (task["status"], task["attempt"]) == ("completed", 2)
+
+
+def test_playlist_goes_to_s3_with_its_segments(
+    aws: Moto, function: LambdaProcess, source: SourceServer, tmp_path: Path
+) -> None:
+    task_id = executed(
+        function, "-i in.mp4 -c copy -f hls -hls_time 1 out.m3u8", f"{source.url}/media/{CLIP}", "out.m3u8"
+    )
+    assert run(submitted_job(task_id), aws, tmp_path) == 0
+
+    objects = boto3.client("s3").list_objects_v2(Bucket=moto_server.BUCKET)["Contents"]
+    names = {item["Key"].rpartition("/")[2]: item["LastModified"] for item in objects}
+    task = call(function, "status", task_id=task_id)
+    assert task["output_url"].partition("?")[0].endswith("/out.m3u8")
+    assert set(names) == {output["filename"] for output in task["outputs"]}
+    assert len(names) == task["output_count"] >= 2
+    assert names["out.m3u8"] == max(names.values())
+
+
+@pytest.mark.parametrize("missing", ["TASK_ID", "TASK_TABLE"])
+def test_worker_that_is_misconfigured_says_so(aws: Moto, tmp_path: Path, missing: str) -> None:
+    settings = {**moto_server.SETTINGS, "TASK_ID": "x"}
+    del settings[missing]
+    environment = [{"name": name, "value": value} for name, value in settings.items()]
+    job = {"container": {"command": list(moto_server.COMMAND), "environment": environment}}
+
+    assert run(job, aws, tmp_path) == 78
+    assert missing in (tmp_path / "worker.log").read_text()
+
+
+def test_worker_without_its_table_asks_to_be_tried_again(aws: Moto, tmp_path: Path) -> None:
+    boto3.client("dynamodb").delete_table(TableName=moto_server.TABLE)
+    environment = [{"name": name, "value": value} for name, value in {**moto_server.SETTINGS, "TASK_ID": "x"}.items()]
+
+    assert run({"container": {"command": list(moto_server.COMMAND), "environment": environment}}, aws, tmp_path) == 75

@@ -1,0 +1,127 @@
+"""The crossings between the wire and the domain."""
+
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from core import register
+from core import task as domain
+from core.errors import InvalidArgument
+from core.task import Media, Progress, Status, Stream, Timings
+from handlers.web import models
+from support.builders import NOW, an_output, task_in
+
+BODY: dict[str, Any] = {"command": "-i a.mp4 b.mp4", "input_files": {"a.mp4": "https://media.example.com/a"}}
+
+
+def link(key: str) -> str:
+    return f"link:{key}"
+
+
+def no_uri(_: str) -> None:
+    return None
+
+
+def shown(task: domain.Task) -> models.Task:
+    return models.shown_task(task, link=link, uri=no_uri)
+
+
+def test_registration_with_one_output_becomes_the_domains() -> None:
+    body = models.Registration.model_validate({**BODY, "output_filename": "b.mp4"})
+    assert body.to_domain() == register.Registration(
+        command="-i a.mp4 b.mp4", input_files={"a.mp4": "https://media.example.com/a"}, output_files=("b.mp4",)
+    )
+
+
+def test_registration_keeps_the_order_of_its_outputs() -> None:
+    body = models.Registration.model_validate({**BODY, "output_files": ["z.mp4", "a.mp4", "m.mp4"]})
+    assert body.to_domain().output_files == ("z.mp4", "a.mp4", "m.mp4")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "field"),
+    [
+        ({}, "output_filename"),
+        ({"output_filename": "b.mp4", "output_files": ["b.mp4"]}, "output_filename"),
+        ({"output_filename": None, "output_files": None}, "output_filename"),
+        ({"output_files": ["b.mp4", "b.mp4"]}, "output_files"),
+    ],
+)
+def test_registration_wants_outputs_in_one_way(outputs: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        models.Registration.model_validate({**BODY, **outputs}).to_domain()
+    assert refused.value.details == {"field": field}
+
+
+@pytest.mark.parametrize("name", ["metadata", "callback_url", "batch_id", "preset", "options", "timeout_seconds"])
+def test_registration_takes_no_field_that_is_not_there_yet(name: str) -> None:
+    with pytest.raises(ValidationError):
+        models.Registration.model_validate({**BODY, "output_filename": "b.mp4", name: None})
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_only_a_completed_task_has_links(status: Status) -> None:
+    task = task_in(status)
+    made = shown(replace(task, outputs=(an_output(task.task_id),)))
+    assert bool(made.outputs) == bool(made.output_url) == (status is Status.COMPLETED)
+
+
+def test_output_url_is_the_first_outputs() -> None:
+    task = task_in(Status.COMPLETED)
+    outputs = (an_output(task.task_id, filename="b.mp4", key="k/b.mp4"), an_output(task.task_id, key="k/a.mp4"))
+    made = shown(replace(task, outputs=outputs, output_count=2))
+    assert made.output_url == made.outputs[0].url == "link:k/b.mp4"
+
+
+def test_s3_uri_is_the_object_stores() -> None:
+    made = models.shown_task(task_in(Status.COMPLETED), link=link, uri=lambda key: f"s3://bucket/{key}")
+    assert made.outputs[0].s3_uri == f"s3://bucket/outputs/{made.task_id}/1/output.mp4"
+
+
+def test_nothing_of_a_url_is_shown_that_may_be_secret() -> None:
+    url = "https://user:pass@media.example.com:8443/a%20b.mp4?X-Amz-Signature=abc#frag"
+    made = shown(replace(task_in(Status.PENDING), input_files={"a.mp4": url}))
+    assert made.input_files == {"a.mp4": "https://media.example.com:8443/a%20b.mp4?..."}
+
+
+@pytest.mark.parametrize(
+    ("wire", "value"),
+    [
+        (models.Progress, Progress(percent=1.5, frame=2, fps=3.0, speed=4.0, out_time_seconds=5.0, eta_seconds=6.0)),
+        (models.Stream, Stream(type="video", codec="h264", width=2, height=4, frame_rate=25.0)),
+        (models.Media, Media(container="mp4", duration_seconds=1.0, streams=(Stream(type="audio", codec="aac"),))),
+    ],
+)
+def test_nothing_that_is_known_is_left_out(wire: type[models.Wire], value: Any) -> None:
+    assert set(wire.model_fields) == {field.name for field in fields(value)}
+    made = wire.model_validate(value)
+    assert all(
+        getattr(made, field.name) == getattr(value, field.name) for field in fields(value) if field.name != "streams"
+    )
+
+
+def test_timings_tell_how_long_the_task_was_queued() -> None:
+    task = replace(
+        task_in(Status.RUNNING),
+        queued_at=NOW,
+        started_at=NOW + timedelta(seconds=1.23456),
+        timings=Timings(download_seconds=2.0, transcode_seconds=3.0, upload_seconds=4.0),
+    )
+    assert shown(task).timings == models.Timings(
+        queued_seconds=1.235, download_seconds=2.0, transcode_seconds=3.0, upload_seconds=4.0
+    )
+    assert shown(task_in(Status.QUEUED)).timings.queued_seconds is None
+
+
+def test_attempt_counts_the_claims() -> None:
+    assert (shown(task_in(Status.QUEUED)).attempt, shown(task_in(Status.RUNNING)).attempt) == (0, 1)
+
+
+def test_times_are_written_in_utc() -> None:
+    task = replace(task_in(Status.PENDING), created_at=datetime(2026, 1, 15, 9, 30, 0, 5, tzinfo=UTC))
+    assert '"created_at":"2026-01-15T09:30:00.000005Z"' in shown(task).model_dump_json()
+    elsewhere = replace(task, created_at=datetime(2026, 1, 15, 11, 30, tzinfo=timezone(timedelta(hours=2))))
+    assert '"created_at":"2026-01-15T09:30:00Z"' in shown(elsewhere).model_dump_json()

@@ -1,0 +1,100 @@
+"""The API's description is complete, and its examples are true."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+
+from core.local.task_store import SqliteTaskStore
+from core.ports import Services
+from core.settings import Settings
+from core.task import FailureCode, Status
+from handlers.web.app import create_app
+from handlers.web.errors import CODES
+from support.recording import RecordingDispatcher
+
+
+@pytest.fixture(scope="module")
+def spec() -> dict[str, Any]:
+    unused: Any = None
+    services = Services(store=unused, objects=unused, dispatcher=RecordingDispatcher())
+    return create_app(services, Settings(), ffmpeg_version="9").openapi()
+
+
+def operations(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in spec["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def bodies(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each JSON body that the operation takes or gives, with where it stands."""
+    if "requestBody" in operation:
+        yield "request", operation["requestBody"]["content"]["application/json"]
+    for status, response in operation["responses"].items():
+        yield status, response["content"]["application/json"]
+
+
+def test_the_operations_are_those_of_the_contract(spec: dict[str, Any]) -> None:
+    assert {name: operation["operationId"] for name, operation in operations(spec)} == {
+        "POST /ffmpeg/register": "register",
+        "POST /ffmpeg/execute/{task_id}": "execute",
+        "GET /ffmpeg/status/{task_id}": "status",
+        "GET /ffmpeg/health": "health",
+    }
+
+
+def test_every_operation_is_described(spec: dict[str, Any]) -> None:
+    for name, operation in operations(spec):
+        assert operation["summary"], name
+        assert len(operation["description"]) > 40, name
+        assert operation["tags"], name
+        for parameter in operation.get("parameters", []):
+            assert parameter["description"], name
+
+
+def test_every_body_has_examples_that_fit_its_schema(spec: dict[str, Any]) -> None:
+    for name, operation in operations(spec):
+        for place, body in bodies(operation):
+            assert body["examples"], (name, place)
+            schema = {**body["schema"], "components": spec["components"]}
+            for example in body["examples"].values():
+                jsonschema.validate(example["value"], schema, format_checker=jsonschema.FormatChecker())
+
+
+def test_every_error_has_the_one_schema(spec: dict[str, Any]) -> None:
+    for name, operation in operations(spec):
+        responses = operation["responses"]
+        assert {"500", "default"} <= set(responses), name
+        assert "422" not in responses, name
+        for status, response in responses.items():
+            if status[0] in "45d" and (name, status) != ("GET /ffmpeg/health", "503"):
+                schema = response["content"]["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/Error"}, (name, status)
+
+
+def test_every_answer_documents_the_correlation_id(spec: dict[str, Any]) -> None:
+    for name, operation in operations(spec):
+        for status, response in operation["responses"].items():
+            assert "X-Correlation-Id" in response["headers"], (name, status)
+
+
+def test_every_code_is_listed(spec: dict[str, Any]) -> None:
+    schemas = spec["components"]["schemas"]
+    assert schemas["ErrorInfo"]["properties"]["code"]["enum"] == list(CODES)
+    assert schemas["FailureCode"]["enum"] == [code.value for code in FailureCode]
+    assert schemas["Status"]["enum"] == [status.value for status in Status]
+    for code in (*CODES, *FailureCode):
+        assert f"`{code}`" in spec["info"]["description"]
+
+
+def test_nothing_of_the_framework_shows_through(spec: dict[str, Any]) -> None:
+    assert not {"HTTPValidationError", "ValidationError"} & set(spec["components"]["schemas"])
+
+
+def test_making_the_app_opens_nothing(tmp_path: Any) -> None:
+    store = SqliteTaskStore(tmp_path / "tasks.db")
+    unused: Any = None
+    create_app(Services(store=store, objects=unused, dispatcher=RecordingDispatcher()), Settings(), ffmpeg_version="9")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,103 @@
+"""Wiring: what each backend runs on, and that nothing is loaded or opened before it is wanted."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from core import wiring
+from core.aws.dispatcher import BatchDispatcher
+from core.aws.object_store import S3ObjectStore
+from core.aws.task_store import DynamoTaskStore
+from core.settings import Settings
+from core.task import Status
+from support.builders import NOW, a_task, task_in
+from support.moto_server import SETTINGS
+
+
+def local_settings(tmp_path: Path, **more: str) -> Settings:
+    return Settings.from_env({"DATA_DIR": str(tmp_path / "data"), "MAX_CONCURRENT_TASKS": "1", **more})
+
+
+def test_one_machine_keeps_everything_in_its_data_folder(tmp_path: Path) -> None:
+    settings = local_settings(tmp_path)
+    services = wiring.services(settings, {})
+    task = services.store.create(a_task())
+    (tmp_path / "out").write_bytes(b"x")
+    services.objects.put_file("o/t/1/a.mp4", tmp_path / "out", sha256="ab", content_type="video/mp4")
+    assert {path.name for path in settings.data_dir.iterdir()} >= {"tasks.db", "objects", "secret"}
+    assert wiring.services(settings, {}).store.get(task.task_id) == task
+
+
+def test_links_of_one_process_work_in_another(tmp_path: Path) -> None:
+    settings = local_settings(tmp_path, PUBLIC_URL="https://media.example/transcoder/")
+    here, there = wiring.local(settings, {}), wiring.local(settings, {})
+    (tmp_path / "out").write_bytes(b"x")
+    here.services.objects.put_file("o/t/1/a.mp4", tmp_path / "out", sha256="ab", content_type="video/mp4")
+    link = here.services.objects.link("o/t/1/a.mp4", expires_in_seconds=60)
+    assert link.startswith("https://media.example/transcoder/files/")
+    found = there.open_link(urlsplit(link).path.split("/")[3], "o/t/1/a.mp4")
+    assert found is not None
+    assert found.path.read_bytes() == b"x"
+
+
+def test_links_name_the_address_where_no_other_is_set(tmp_path: Path) -> None:
+    objects = wiring.services(local_settings(tmp_path, HOST="::1", PORT="8123"), {}).objects
+    assert objects.link("o/t/a", expires_in_seconds=60).startswith("http://[::1]:8123/files/")
+
+
+def test_a_worker_that_dies_is_recovered_by_the_pool(tmp_path: Path) -> None:
+    """The whole knot: the pool starts the real entry point, whose end makes recover look at the task."""
+    settings = local_settings(tmp_path)
+    here = wiring.local(settings, {**os.environ, "PYTHONPATH": str(tmp_path)})
+    (tmp_path / "handlers").mkdir()
+    (tmp_path / "handlers" / "__init__.py").touch()
+    (tmp_path / "handlers" / "batch_worker.py").write_text("raise SystemExit(1)")
+    task = here.services.store.create(task_in(Status.RUNNING))
+    here.pool.submit(task)
+    here.pool.start()
+    end = time.monotonic() + 20
+    try:
+        while (now := here.services.store.get(task.task_id)).version < 4:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    finally:
+        here.pool.close()
+    # Lost and queued, submitted to a second worker, which ended without claiming.
+    assert (now.status, now.fence, now.due_at is not None and now.due_at > NOW) == (Status.QUEUED, 1, True)
+
+
+def test_aws_is_wired_from_its_four_settings() -> None:
+    services = wiring.services(Settings.from_env(SETTINGS), {})
+    kinds = (type(services.store), type(services.objects), type(services.dispatcher))
+    assert kinds == (DynamoTaskStore, S3ObjectStore, BatchDispatcher)
+
+
+IMPORTS = """
+import sys
+from core import wiring
+from core.settings import Settings
+
+heavy = {"boto3", "sqlite3", "subprocess"}
+assert not heavy & set(sys.modules), "at import"
+wiring.services(Settings.from_env(ENV), {})
+print(*sorted(heavy & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(("backend", "loaded"), [("aws", "boto3"), ("local", "sqlite3 subprocess")])
+def test_each_backend_loads_nothing_of_the_other(tmp_path: Path, backend: str, loaded: str) -> None:
+    env = {**SETTINGS, "BACKEND": backend, "DATA_DIR": str(tmp_path / "data")}
+    result = subprocess.run(
+        [sys.executable, "-c", f"ENV = {env!r}\n{IMPORTS}"],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert set(loaded.split()) <= set(result.stdout.split())
+    assert ({"boto3", "sqlite3"} - set(loaded.split())).isdisjoint(result.stdout.split())
