@@ -14,7 +14,7 @@ from core.task import Task
 
 
 class TaskStore(Protocol):
-    """Where tasks live. Every write is durable when the call returns, and conditional: nothing unseen is overwritten."""
+    """Where tasks live. Every write is durable when the call returns, and conditional, so that none is unseen."""
 
     def create(self, task: Task) -> Task:
         """Store a new task; returns it as stored, with its version. Raises TaskExists."""

@@ -8,11 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSPreparedRequest
+from botocore.exceptions import ReadTimeoutError
+from botocore.httpsession import URLLib3Session
 
 from core import task as moves
+from core.aws import client as clients
 from core.aws.task_store import DynamoTaskStore
 from core.errors import InternalError, TaskChanged, TaskExists, TaskNotFound
 from core.local.task_store import SqliteTaskStore
@@ -21,6 +26,9 @@ from core.task import Failure, FailureCode, Media, Progress, Stage, Status, Stre
 from support import moto_server
 from support.builders import NOW, a_task, an_output, task_in
 from support.moto_server import Moto
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 
 def a_full_task() -> Task:
@@ -247,7 +255,7 @@ def test_sqlite_writes_are_there_for_whoever_opens_the_file_next(tmp_path: Path)
 
 
 def test_dynamo_takes_its_own_write_for_its_own_when_the_answer_was_lost(aws: Moto) -> None:
-    client = boto3.client("dynamodb")
+    client = clients.dynamodb()
     store = DynamoTaskStore(moto_server.TABLE, client=client)
     task = a_task()
     lost = _LostAnswers(client)
@@ -275,19 +283,19 @@ def test_dynamo_without_its_table_is_not_usable(aws: Moto) -> None:
 
 
 class _LostAnswers:
-    """Turns the next good answer to a PutItem into a 500, as a proxy does that dies after the write."""
+    """Lets the next PutItem reach the server, and its answer be lost on the way back."""
 
-    def __init__(self, client: object) -> None:
+    def __init__(self, client: "DynamoDBClient") -> None:
         self.count = 0
         self._wanted = False
-        client.meta.events.register("before-parse.dynamodb.PutItem", self._lose)  # type: ignore[attr-defined]
+        client.meta.events.register("before-send.dynamodb.PutItem", self._lose)
 
     def lose_next(self) -> None:
         self._wanted = True
 
-    def _lose(self, response_dict: dict[str, object], **_: object) -> None:
+    def _lose(self, request: AWSPreparedRequest, **_: object) -> None:
         if self._wanted:
             self._wanted = False
             self.count += 1
-            response_dict["status_code"] = 500
-            response_dict["body"] = b'{"__type": "InternalServerError"}'
+            assert URLLib3Session().send(request).status_code == 200
+            raise ReadTimeoutError(endpoint_url=request.url)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from core.aws import task_store
 from core.settings import Settings
@@ -14,7 +14,7 @@ from support import moto_server
 from support.lambda_process import ROOT
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+class _Loader(yaml.SafeLoader):
     """YAML with CloudFormation's short forms: `!Ref X` is read as {"Ref": X}."""
 
 

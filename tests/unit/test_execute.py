@@ -124,3 +124,26 @@ def test_execute_is_content_when_the_worker_claims_first(services: Services, dis
     result = execute(services, task.task_id, now=NOW)
     assert (result.status, result.owner, result.job_id) == (Status.RUNNING, "quick", None)
     assert services.store.get(task.task_id) == result
+
+
+def test_execute_that_loses_to_another_one_leaves_the_rest_to_it(
+    services: Services, dispatcher: RecordingDispatcher, tmp_path: Path
+) -> None:
+    store = _Overtaken(tmp_path / "tasks.db")
+    task = store.create(a_task())
+    result = execute(replace(services, store=store), task.task_id, now=LATER)
+    assert result == replace(moves.execute(task, now=LATER), version=2, correlation_id="the other one")
+    assert dispatcher.submitted == []
+    store.close()
+
+
+class _Overtaken(SqliteTaskStore):
+    """A store in which another execute comes between our reading and our writing."""
+
+    ours = True
+
+    def replace(self, new: Task, previous: Task) -> Task:
+        if self.ours:
+            self.ours = False
+            super().replace(replace(new, correlation_id="the other one"), previous)
+        return super().replace(new, previous)

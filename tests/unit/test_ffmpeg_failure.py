@@ -201,6 +201,10 @@ def test_scrub_leaves_neither_paths_nor_secrets(line: str, shown: str) -> None:
     assert scrub(line, NAMES) == shown
 
 
+def test_scrub_takes_no_time_for_a_line_made_to_take_long() -> None:
+    assert len(scrub("a://" * 1_000_000, NAMES)) <= 500
+
+
 @given(st.lists(st.text()), st.integers(min_value=-64, max_value=255))
 def test_explain_never_raises(log: list[str], exit_code: int) -> None:
     explain(exit_code=exit_code, log=log, names=NAMES)

@@ -150,6 +150,14 @@ def test_check_refuses_by_name_what_the_worker_controls(name: str) -> None:
     assert reasons(text) == [f"-{name} is not allowed: {REFUSED[name]}"]
 
 
+def test_check_lists_no_more_than_100_violations() -> None:
+    error = refusal("-abcdefgh " * 1500 + "-i in.mp4 out.mp4")
+    assert (len(error.details["violations"]), error.message) == (
+        100,
+        "-abcdefgh is no option of ffmpeg 9.0.2. (and 1499 more)",
+    )
+
+
 def test_dropped_options_are_global_ones() -> None:
     assert [name for name in sorted(DROPPED) if not getattr(options.find(name), "everywhere", False)] == []
 

@@ -11,6 +11,7 @@ from core.ffmpeg import options
 from core.ffmpeg.command import Command, Input, Option, Output, Violation, shown, violation
 
 MAX_BYTES = 16 * 1024
+MAX_HINTS = 10  # to look for what was meant takes a millisecond each; nobody mistypes more often
 PIECE = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\\r?\n|\\.|[^'"\\]+|.""", re.DOTALL)
 ESCAPE = re.compile(r"\\(\r?\n)|\\.", re.DOTALL)
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -134,7 +135,7 @@ class _Walk:
             (self.global_options if kind.everywhere else self.pending).append(option)
 
     def _unknown(self, position: int, token: str, name: str) -> None:
-        meant = options.nearest(name)
+        meant = options.nearest(name) if len(self.violations) < MAX_HINTS else None
         hint = f" Did you mean -{meant}?" if meant else ""
         self._blame(position, token, f"{shown(token)} is no option of ffmpeg {options.RELEASE}.{hint}")
         # Most options take a value; skipping it spares the reader a string of consequences. The last word is an output.

@@ -58,6 +58,8 @@ REFUSED: Final[Mapping[str, str]] = {
     "timelimit": "the task's own time limit does this.",
 }
 
+MAX_VIOLATIONS = 100  # of 16 kB of nonsense thousands could be listed
+
 # Their values are names of further files, beside the output that they stand before.
 NAMING: Final = frozenset({"hls_segment_filename", "hls_fmp4_init_filename", "master_pl_name", "segment_list"})
 
@@ -66,7 +68,7 @@ def check(text: str, *, input_names: Collection[str], output_names: Collection[s
     """The command that may run; what it says about things that the worker sets itself is left out.
 
     `input_names` are the keys of input_files, `output_names` the declared outputs. Raises CommandNotAllowed with
-    every violation in its details.
+    every violation in its details, save in a command that has more than 100.
     """
     parsed = parse(text)
     command = parsed.command
@@ -83,8 +85,8 @@ def check(text: str, *, input_names: Collection[str], output_names: Collection[s
 
 
 def _refusal(violations: tuple[Violation, ...]) -> CommandNotAllowed:
-    listed = [{"position": v.position, "token": v.token, "reason": v.reason} for v in violations]
-    more = f" (and {len(listed) - 1} more)" if len(listed) > 1 else ""
+    listed = [{"position": v.position, "token": v.token, "reason": v.reason} for v in violations[:MAX_VIOLATIONS]]
+    more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
     return CommandNotAllowed(f"{violations[0].reason}{more}", details={"violations": listed})
 
 

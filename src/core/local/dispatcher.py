@@ -88,7 +88,6 @@ class LocalDispatcher:
         """Take no more, stop the workers, and return when they are gone. What waits is left to the next start."""
         with self._changed:
             self._closed = True
-            self._waiting.clear()
             self._changed.notify_all()
             self._signal_all(signal.SIGTERM)
             self._changed.wait_for(lambda: not any(self._running.values()), timeout=self._grace_seconds)
