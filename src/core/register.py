@@ -22,11 +22,19 @@ class Registration:
     output_files: tuple[str, ...]
 
 
-def register(store: TaskStore, wanted: Registration, *, task_id: str, correlation_id: str, now: datetime) -> Task:
+def register(
+    store: TaskStore,
+    wanted: Registration,
+    *,
+    policy: urls.Policy,
+    task_id: str,
+    correlation_id: str,
+    now: datetime,
+) -> Task:
     """The new task, stored. Raises CommandNotAllowed, UrlNotAllowed or InvalidArgument, and then stores nothing."""
     command = validate.check(wanted.command, input_names=wanted.input_files, output_names=wanted.output_files)
     for name, url in wanted.input_files.items():
-        urls.check(url, field=f"input_files.{name}")
+        urls.check(url, field=f"input_files.{name}", policy=policy)
     task = Task(
         task_id=task_id,
         status=Status.PENDING,

@@ -5,10 +5,13 @@ opened or checked against the machine: that is for whoever uses the setting.
 """
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from core.urls import Policy
 
 
 class SettingsInvalid(Exception):
@@ -31,6 +34,9 @@ class Settings:
     scratch_dir: Path | None = None  # where tasks have their temporary folders
     max_input_bytes: int = 20 * 1024**3  # of each input file
     task_timeout_seconds: int = 3600  # of each run of ffmpeg
+    # what may be fetched besides the public internet
+    allow_private_networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()  # for development
+    input_buckets: tuple[str, ...] = ()  # whose objects may be inputs, with the AWS backend
     # one machine
     host: str = "127.0.0.1"
     port: int = 8000  # 0: any free one
@@ -54,6 +60,12 @@ class Settings:
         """Where clients reach the local service."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return self.public_url or f"http://{host}:{self.port}"
+
+    @property
+    def url_policy(self) -> Policy:
+        """Which URLs are taken. Only the AWS backend has a role with which to read a bucket."""
+        buckets = self.input_buckets if self.backend == "aws" else ()
+        return Policy(private_networks=self.allow_private_networks, buckets=buckets)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
@@ -128,6 +140,25 @@ def _base_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part) for part in _listed(text))
+    except ValueError as fault:
+        raise ValueError(f"must be networks like 127.0.0.0/8,::1/128: {fault}") from None
+
+
+def _buckets(text: str) -> tuple[str, ...]:
+    names = _listed(text)
+    for name in names:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", name):
+            raise ValueError(f"must be names of buckets, like media,archive: {name!r} is none")
+    return tuple(names)
+
+
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "backend": _one_of("local", "aws"),
     "log_level": lambda text: _one_of("DEBUG", "INFO", "WARNING", "ERROR")(text.upper()),
@@ -136,6 +167,8 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "scratch_dir": Path,
     "max_input_bytes": _between(1, 2**50),
     "task_timeout_seconds": _between(1, 7 * 24 * 3600),
+    "allow_private_networks": _networks,
+    "input_buckets": _buckets,
     "host": str,
     "port": _between(0, 65535),
     "public_url": _base_url,
@@ -151,6 +184,8 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
 
 
 def _spelled(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -53,6 +53,7 @@ SETTINGS: Mapping[str, str] = {
     "OUTPUT_BUCKET": BUCKET,
     "JOB_QUEUE": QUEUE,
     "JOB_DEFINITION": DEFINITION,
+    "ALLOW_PRIVATE_NETWORKS": "127.0.0.0/8",  # where the sources of the tests are
 }
 
 _DROPPED = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy")

@@ -66,7 +66,9 @@ def running(data_dir: Path, **settings: str) -> Iterator[Service]:
     """A service on `data_dir`, ended politely afterwards. Raises ServiceFailed when it does not start."""
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "service.log"
-    env = {**os.environ, "PORT": "0", "DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT / "src"), **settings}
+    env = {**os.environ, "PORT": "0", "DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT / "src")}
+    # The sources of the tests are on loopback.
+    env |= {"ALLOW_PRIVATE_NETWORKS": "127.0.0.0/8", **settings}
     with log.open("ab") as log_file:
         process = subprocess.Popen(
             [sys.executable, "-m", "handlers.local"],

@@ -168,13 +168,17 @@ def _download(worker: Worker, task: Task, folder: Folder) -> dict[str, str]:
     limits = fetch.Limits(max_bytes=worker.settings.max_input_bytes)
     local_names = {name: build.local_name(index, name) for index, name in enumerate(task.input_files)}
     failed = Event()
-    with fetch.client(limits) as http, ThreadPoolExecutor(PARALLEL_DOWNLOADS, thread_name_prefix="fetch") as pool:
+    policy = worker.settings.url_policy
+    with (
+        fetch.Client(limits, policy) as http,
+        ThreadPoolExecutor(PARALLEL_DOWNLOADS, thread_name_prefix="fetch") as pool,
+    ):
 
         def download(name: str) -> None:
             source = fetch.Source(name=name, url=task.input_files[name])
             path = folder.inputs / local_names[name]
             try:
-                fetch.fetch(http, source, path, limits=limits, stopped=lambda: failed.is_set() or worker.stop.is_set())
+                fetch.fetch(http, source, path, stopped=lambda: failed.is_set() or worker.stop.is_set())
             except BaseException:
                 failed.set()
                 raise

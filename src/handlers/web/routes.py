@@ -56,6 +56,7 @@ class Operations:
         task = register(
             self.services.store,
             body.to_domain(),
+            policy=self.settings.url_policy,
             task_id=task_id,
             correlation_id=log_keys.correlation_id(),
             now=self.clock(),

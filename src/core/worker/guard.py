@@ -1,0 +1,297 @@
+"""The only way out: connections are judged where they are made, by the address that is dialled.
+
+A name is resolved once for each connection, every answer must be one that the policy reaches, and the judged answer
+itself is dialled. So neither a rebinding name, nor a redirect, nor a proxy leads elsewhere. A refused address looks
+from outside like one where nobody listens: what is said must not tell what is inside.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpcore
+import httpx
+
+from core import addresses
+from core.urls import Policy
+
+_SLICE_SECONDS = 1.0  # how often a silent read asks whether it is still wanted
+_HEAD_END = b"\r\n\r\n"
+_MAX_HEAD_BYTES = 128 * 1024  # httpcore takes no longer ones
+
+Resolve = Callable[[str], Sequence[str]]
+Dial = Callable[[str, int, float | None], httpcore.NetworkStream]
+
+# Asked before each read, and now and then while it waits: gives the seconds that it may take, or raises to end it.
+Patience = Callable[[], float]
+_patience: ContextVar[Patience] = ContextVar("patience")
+
+
+@contextmanager
+def reading_with(patience: Patience) -> Iterator[None]:
+    """What this thread reads from guarded connections is read with `patience`."""
+    token = _patience.set(patience)
+    try:
+        yield
+    finally:
+        _patience.reset(token)
+
+
+def resolve(host: str) -> Sequence[str]:
+    """The addresses of a name, as the system's resolver has them, each once."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(answer[4][0]) for answer in found))
+
+
+def dial(address: str, port: int, timeout: float | None) -> httpcore.NetworkStream:
+    return httpcore.SyncBackend().connect_tcp(address, port, timeout=timeout)
+
+
+def peer(stream: httpcore.NetworkStream) -> str:
+    """Whom a connection has really reached."""
+    return str(stream.get_extra_info("server_addr")[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What the guard asks of the system. Tests give it another one."""
+
+    resolve: Resolve = resolve
+    dial: Dial = dial
+    peer: Callable[[httpcore.NetworkStream], str] = peer
+
+
+class Surplus(httpx.RemoteProtocolError):
+    """More bytes came than the answer had announced: one of the two is not what the source meant."""
+
+
+class Guard(httpcore.NetworkBackend):
+    """Connects to what the policy reaches, and to nothing else."""
+
+    def __init__(self, policy: Policy, network: Network) -> None:
+        self._policy = policy
+        self._network = network
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        end = time.monotonic() + (timeout or 0)
+        judged = self._judged(host, port, timeout)
+        for number, address in enumerate(judged):
+            # What is left, shared by the answers that are left: one that is dead must not take the others' time.
+            share = None if timeout is None else max(0.01, (end - time.monotonic()) / (len(judged) - number))
+            try:
+                return self._dialled(address, port, share)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if number + 1 == len(judged):
+                    raise
+        raise httpcore.ConnectError("refused")
+
+    def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore.NetworkStream:
+        raise httpcore.ConnectError("refused")
+
+    def _judged(self, host: str, port: int, timeout: float | None) -> Sequence[str]:
+        """The addresses behind `host`: all of them good, or none."""
+        literal = addresses.read(host)
+        answers = [host] if literal else _in_time(lambda: self._network.resolve(host), timeout)
+        judged = [addresses.read(answer) for answer in answers]
+        if not all(address is not None and self._policy.reaches(address, port) for address in judged):
+            return ()
+        return [str(address) for address in judged]
+
+    def _dialled(self, address: str, port: int, timeout: float | None) -> httpcore.NetworkStream:
+        stream = self._network.dial(address, port, timeout)
+        if addresses.read(self._network.peer(stream)) != addresses.read(address):
+            stream.close()
+            raise httpcore.ConnectError("refused")
+        return Stream(stream)
+
+
+class Stream(httpcore.NetworkStream):
+    """A connection that reads with patience, and counts what comes behind the head of the answer."""
+
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self._inner = inner
+        self._head = b""
+        self._in_head = True
+        self._body_bytes = 0
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        patience = _patience.get()
+        end = time.monotonic() + patience()
+        while True:
+            left = end - time.monotonic()
+            try:
+                data = self._inner.read(max_bytes, timeout=max(0.001, min(left, _SLICE_SECONDS)))
+            except httpcore.ReadTimeout:
+                if left <= _SLICE_SECONDS:
+                    raise
+                patience()
+            else:
+                self._count(data)
+                return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._head, self._in_head, self._body_bytes = b"", True, 0
+        self._inner.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+    def exceeds(self, announced: int) -> bool:
+        """Whether more than the announced body has come, or is waiting to be read."""
+        if self._body_bytes > announced:
+            return True
+        if not self._inner.get_extra_info("is_readable"):
+            return False
+        try:
+            return self._inner.read(1, timeout=0.001) != b""
+        except (httpcore.ReadTimeout, httpcore.ReadError):
+            return False
+
+    def _count(self, data: bytes) -> None:
+        """Where the head ends: heads of interim answers (1xx) come before that of the answer itself."""
+        if not self._in_head:
+            self._body_bytes += len(data)
+            return
+        self._head += data
+        if len(self._head) > _MAX_HEAD_BYTES:
+            self._in_head, self._head = False, b""
+        while self._in_head and _HEAD_END in self._head:
+            head, _, self._head = self._head.partition(_HEAD_END)
+            if not head.startswith((b"HTTP/1.1 1", b"HTTP/1.0 1")):
+                self._in_head = False
+                self._body_bytes, self._head = len(self._head), b""
+
+
+def announced_bytes(headers: httpx.Headers) -> int | None:
+    """The length of the body, where the answer says it in advance."""
+    text = headers.get("content-length", "")
+    return int(text) if text.isdecimal() and "transfer-encoding" not in headers else None
+
+
+class Transport(httpx.BaseTransport):
+    """httpx's own transport, whose connections the guard makes: one answer after another, HTTP/1.1, no proxies."""
+
+    def __init__(self, policy: Policy, network: Network) -> None:
+        # From the environment it takes SSL_CERT_FILE, whom to trust, and nothing about where to go.
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=httpx.create_ssl_context(), http1=True, http2=False, network_backend=Guard(policy, network)
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        with _as_httpx():
+            response = self._pool.handle_request(
+                httpcore.Request(
+                    method=request.method,
+                    url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions=request.extensions,
+                )
+            )
+        return httpx.Response(
+            status_code=response.status,
+            headers=response.headers,
+            stream=_Body(response, announced_bytes(httpx.Headers(response.headers))),
+            extensions=response.extensions,
+        )
+
+    def close(self) -> None:
+        with _as_httpx():
+            self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self.close()
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, response: httpcore.Response, announced: int | None) -> None:
+        self._response = response
+        self._announced = announced
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _as_httpx():
+            yield from self._response.iter_stream()
+        stream: Stream = self._response.extensions["network_stream"]
+        if self._announced is not None and stream.exceeds(self._announced):
+            raise Surplus("surplus")
+
+    def close(self) -> None:
+        self._response.close()
+
+
+# From the particular to the general: the first that fits is meant.
+_NAMES: Sequence[tuple[type[Exception], type[httpx.TransportError]]] = (
+    (httpcore.ConnectTimeout, httpx.ConnectTimeout),
+    (httpcore.ReadTimeout, httpx.ReadTimeout),
+    (httpcore.WriteTimeout, httpx.WriteTimeout),
+    (httpcore.PoolTimeout, httpx.PoolTimeout),
+    (httpcore.TimeoutException, httpx.TimeoutException),
+    (httpcore.ConnectError, httpx.ConnectError),
+    (httpcore.ReadError, httpx.ReadError),
+    (httpcore.WriteError, httpx.WriteError),
+    (httpcore.NetworkError, httpx.NetworkError),
+    (httpcore.ProxyError, httpx.ProxyError),
+    (httpcore.UnsupportedProtocol, httpx.UnsupportedProtocol),
+    (httpcore.LocalProtocolError, httpx.LocalProtocolError),
+    (httpcore.RemoteProtocolError, httpx.RemoteProtocolError),
+    (httpcore.ProtocolError, httpx.ProtocolError),
+)
+
+
+@contextmanager
+def _as_httpx() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        for ours, theirs in _NAMES:
+            if isinstance(error, ours):
+                raise theirs(str(error)) from error
+        raise
+
+
+def _in_time(ask: Callable[[], Sequence[str]], timeout: float | None) -> Sequence[str]:
+    """What the resolver answers, or nothing. It has no timeout of its own: when it takes longer, it is left behind."""
+    answers: list[str] = []
+
+    def run() -> None:
+        try:
+            answers.extend(ask())
+        except (OSError, UnicodeError):
+            answers.clear()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return () if thread.is_alive() else answers
