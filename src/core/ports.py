@@ -1,10 +1,11 @@
 """The three things that differ between AWS and one machine, as the verbs and the worker see them.
 
 Each port has two shipping implementations, `aws/` and `local/`, and one contract suite in tests/contract that both
-must pass. Fetching a URL and running ffmpeg are the same everywhere, so they are functions, not ports.
+must pass. Fetching a URL and running ffmpeg are the same everywhere, so they are functions, not ports. InputStore has
+one implementation only: one machine has no role with which to read somebody's bucket.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -73,6 +74,30 @@ class ObjectStore(Protocol):
         ...
 
 
+class InputUnreadable(Exception):
+    """The message ends a sentence that begins with the object."""
+
+    def __init__(self, message: str, *, retryable: bool) -> None:
+        self.retryable = retryable
+        super().__init__(message)
+
+
+class InputTooLarge(Exception):
+    """The object has more bytes than are taken."""
+
+
+class InputStore(Protocol):
+    """Buckets that are not ours, from which inputs may be read. Only AWS has them."""
+
+    def get_file(self, bucket: str, key: str, path: Path, *, max_bytes: int, on_piece: Callable[[], None]) -> int:
+        """Store the object at `path`; returns its size in bytes.
+
+        `on_piece` is called often, from any thread; what it raises ends the transfer. Raises InputUnreadable,
+        InputTooLarge (and then nothing was transferred), or OSError when `path` cannot be written.
+        """
+        ...
+
+
 class Dispatcher(Protocol):
     """What starts a worker for a task. Two workers for one task do no harm: the claim lets one of them work."""
 
@@ -90,3 +115,4 @@ class Services:
     store: TaskStore
     objects: ObjectStore
     dispatcher: Dispatcher
+    inputs: InputStore | None = None

@@ -47,6 +47,7 @@ def services(settings: Settings, env: Mapping[str, str]) -> Services:
 
 def _aws(settings: Settings) -> Services:
     from core.aws.dispatcher import BatchDispatcher
+    from core.aws.input_store import S3InputStore
     from core.aws.object_store import S3ObjectStore
     from core.aws.task_store import DynamoTaskStore
 
@@ -59,6 +60,7 @@ def _aws(settings: Settings) -> Services:
         store=DynamoTaskStore(settings.task_table),
         objects=S3ObjectStore(settings.output_bucket),
         dispatcher=BatchDispatcher(queue=settings.job_queue, definition=settings.job_definition),
+        inputs=S3InputStore(),
     )
 
 

@@ -24,7 +24,7 @@ from core.worker import process, sandbox
 from support import lambda_process, moto_server
 from support.lambda_process import LambdaProcess
 from support.moto_server import Moto
-from support.source_server import SourceServer, serving
+from support.source_server import MEDIA, SourceServer, serving
 
 EVENTS = lambda_process.ROOT / "events"
 PLACEHOLDER = "00000000-0000-4000-8000-000000000000"
@@ -222,3 +222,74 @@ def test_worker_without_its_table_asks_to_be_tried_again(aws: Moto, tmp_path: Pa
     environment = [{"name": name, "value": value} for name, value in {**moto_server.SETTINGS, "TASK_ID": "x"}.items()]
 
     assert run({"container": {"command": list(moto_server.COMMAND), "environment": environment}}, aws, tmp_path) == 75
+
+
+INPUTS = "inputs-bucket"
+
+
+@pytest.fixture
+def reader(aws: Moto, tmp_path: Path) -> Iterator[LambdaProcess]:
+    """The function of a service that reads one bucket."""
+    boto3.client("s3").create_bucket(
+        Bucket=INPUTS, CreateBucketConfiguration={"LocationConstraint": moto_server.REGION}
+    )
+    with lambda_process.started({**aws.env, **moto_server.SETTINGS, "INPUT_BUCKETS": INPUTS}, tmp_path) as started:
+        yield started
+
+
+def run_reading(task_id: str, aws: Moto, folder: Path, **settings: str) -> int:
+    job = submitted_job(task_id)
+    more = {"INPUT_BUCKETS": INPUTS, **settings}
+    job["container"]["environment"] += [{"name": name, "value": value} for name, value in more.items()]
+    return run(job, aws, folder)
+
+
+def test_object_of_a_listed_bucket_is_an_input(aws: Moto, reader: LambdaProcess, tmp_path: Path) -> None:
+    boto3.client("s3").upload_file(str(MEDIA / CLIP), INPUTS, "2026/my clip?.mp4")
+    task_id = executed(reader, "-i in.mp4 -c copy out.mp4", f"s3://{INPUTS}/2026/my clip?.mp4")
+
+    assert run_reading(task_id, aws, tmp_path) == 0
+
+    task = call(reader, "status", task_id=task_id)
+    assert (task["status"], task["error"]) == ("completed", None)
+    body = httpx.get(task["output_url"], trust_env=False).content
+    assert probed(body, tmp_path) == [("video", "h264", 1280, 720), ("audio", "aac", None, None)]
+
+
+def test_object_that_is_missing_or_too_large_fails_the_task(aws: Moto, reader: LambdaProcess, tmp_path: Path) -> None:
+    boto3.client("s3").put_object(Bucket=INPUTS, Key="large.mp4", Body=b"x" * 2000)
+    errors = {}
+    for key in ("missing.mp4", "large.mp4"):
+        task_id = executed(reader, TRANSCODE, f"s3://{INPUTS}/{key}")
+        assert run_reading(task_id, aws, tmp_path, MAX_INPUT_BYTES="1000") == 0
+        errors[key] = call(reader, "status", task_id=task_id)["error"]
+
+    assert (errors["missing.mp4"]["code"], errors["missing.mp4"]["retryable"]) == ("DOWNLOAD_FAILED", False)
+    assert "is not there, or the worker's role may not read it" in errors["missing.mp4"]["message"]
+    assert errors["large.mp4"] == {
+        "code": "SOURCE_TOO_LARGE",
+        "message": "The source of in.mp4 is larger than the 1000 bytes that are taken.",
+        "retryable": False,
+        "details": {"input": "in.mp4", "max_bytes": 1000},
+    }
+
+
+def test_worker_reads_no_bucket_that_is_no_longer_listed(aws: Moto, reader: LambdaProcess, tmp_path: Path) -> None:
+    boto3.client("s3").upload_file(str(MEDIA / CLIP), INPUTS, "a.mp4")
+    task_id = executed(reader, TRANSCODE, f"s3://{INPUTS}/a.mp4")
+
+    assert run_reading(task_id, aws, tmp_path, INPUT_BUCKETS="") == 0
+
+    error = call(reader, "status", task_id=task_id)["error"]
+    assert error["message"] == "The source of in.mp4 is in a bucket that is not open to this service."
+
+
+def test_bucket_that_is_not_listed_is_refused_at_register(function: LambdaProcess) -> None:
+    body = {"command": TRANSCODE, "input_files": {"in.mp4": f"s3://{INPUTS}/a.mp4"}, "output_filename": "out.mp4"}
+    event = json.loads((EVENTS / "register.json").read_text())
+
+    answer = function.invoke(event | {"body": json.dumps(body), "isBase64Encoded": False})
+
+    error = json.loads(answer["body"])["error"]
+    assert (answer["statusCode"], error["code"]) == (400, "URL_NOT_ALLOWED")
+    assert "INPUT_BUCKETS" in error["message"]

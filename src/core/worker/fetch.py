@@ -128,7 +128,7 @@ def fetch(http: Client, source: Source, path: Path, *, stopped: Callable[[], boo
         except httpx.InvalidURL:
             raise _failed(download, "is not a URL that can be fetched.", retryable=False) from None
         except OSError as error:
-            raise _disk_failure(error) from error
+            raise disk_failure(error) from error
     raise _failed(download, f"{trouble} ({limits.attempts} attempts were made).")
 
 
@@ -221,7 +221,7 @@ def _receive(download: _Download, response: httpx.Response) -> None:
     _position(download, response)
     announced = guard.announced_bytes(response.headers)
     if announced is not None and download.arrived + announced > download.limits.max_bytes:
-        raise _too_large(download)
+        raise too_large(download.source.name, download.limits.max_bytes)
     download.window_began, download.window_bytes = time.monotonic(), 0
     body_end = None if announced is None else download.arrived + announced
     with download.path.open("r+b" if download.arrived else "wb", buffering=0) as file:
@@ -260,7 +260,7 @@ def _count(download: _Download, size: int) -> None:
     download.arrived += size
     download.window_bytes += size
     if download.arrived > download.limits.max_bytes:
-        raise _too_large(download)
+        raise too_large(download.source.name, download.limits.max_bytes)
     _judge_rate(download)
 
 
@@ -309,15 +309,15 @@ def _failed(
     )
 
 
-def _too_large(download: _Download) -> TaskFailed:
+def too_large(name: str, max_bytes: int) -> TaskFailed:
     return TaskFailed.of(
         FailureCode.SOURCE_TOO_LARGE,
-        f"The source of {download.source.name} is larger than the {download.limits.max_bytes} bytes that are taken.",
-        details={"input": download.source.name, "max_bytes": download.limits.max_bytes},
+        f"The source of {name} is larger than the {max_bytes} bytes that are taken.",
+        details={"input": name, "max_bytes": max_bytes},
     )
 
 
-def _disk_failure(error: OSError) -> TaskFailed:
+def disk_failure(error: OSError) -> TaskFailed:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TaskFailed.of(FailureCode.DISK_FULL, "The worker's disk is full; the inputs did not fit.")
     return TaskFailed.of(FailureCode.INTERNAL_ERROR, "The worker could not write an input to its disk.")

@@ -24,7 +24,7 @@ from core.ffmpeg.command import Command
 from core.ports import Services
 from core.settings import Settings
 from core.task import Failure, FailureCode, Media, Output, Stage, Task, Timings
-from core.worker import collect, fetch, process, sandbox, upload
+from core.worker import collect, fetch, fetch_object, process, sandbox, upload
 from core.worker.failed import Stopped, TaskFailed
 from core.worker.report import Reporter
 
@@ -178,7 +178,7 @@ def _download(worker: Worker, task: Task, folder: Folder) -> dict[str, str]:
             source = fetch.Source(name=name, url=task.input_files[name])
             path = folder.inputs / local_names[name]
             try:
-                fetch.fetch(http, source, path, stopped=lambda: failed.is_set() or worker.stop.is_set())
+                _fetched(worker, http, source, path, stopped=lambda: failed.is_set() or worker.stop.is_set())
             except BaseException:
                 failed.set()
                 raise
@@ -186,6 +186,17 @@ def _download(worker: Worker, task: Task, folder: Folder) -> dict[str, str]:
         errors = [future.exception() for future in [pool.submit(download, name) for name in local_names]]
     _raise_worst(errors)
     return local_names
+
+
+def _fetched(
+    worker: Worker, http: fetch.Client, source: fetch.Source, path: Path, *, stopped: Callable[[], bool]
+) -> None:
+    if not source.url.startswith(fetch_object.SCHEME):
+        fetch.fetch(http, source, path, stopped=stopped)
+        return
+    settings, store = worker.settings, worker.services.inputs
+    most = settings.max_input_bytes
+    fetch_object.fetch_object(store, source, path, policy=settings.url_policy, max_bytes=most, stopped=stopped)
 
 
 def _raise_worst(errors: Iterable[BaseException | None]) -> None:
