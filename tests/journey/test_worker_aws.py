@@ -293,3 +293,17 @@ def test_bucket_that_is_not_listed_is_refused_at_register(function: LambdaProces
     error = json.loads(answer["body"])["error"]
     assert (answer["statusCode"], error["code"]) == (400, "URL_NOT_ALLOWED")
     assert "INPUT_BUCKETS" in error["message"]
+
+
+def test_worker_judges_the_stored_url_again(
+    aws: Moto, function: LambdaProcess, source: SourceServer, tmp_path: Path
+) -> None:
+    task_id = executed(function, TRANSCODE, f"{source.url}/media/{CLIP}")
+
+    assert run_reading(task_id, aws, tmp_path, ALLOW_PRIVATE_NETWORKS="") == 0
+
+    error = call(function, "status", task_id=task_id)["error"]
+    assert (error["code"], error["message"]) == (
+        "DOWNLOAD_FAILED",
+        "The source of in.mp4 has a URL that is not allowed.",
+    )

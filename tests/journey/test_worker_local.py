@@ -371,3 +371,15 @@ def test_service_names_all_bad_settings_at_once(tmp_path: Path) -> None:
         pass
 
     assert all(name in str(caught.value) for name in ("PORT='no'", "MAX_CONCURRENT_TASKS='0'", "HOST='0.0.0.0'"))
+
+
+def test_service_takes_nothing_from_its_own_machine_unless_told_to(tmp_path: Path, source: SourceServer) -> None:
+    with running(tmp_path / "service", ALLOW_PRIVATE_NETWORKS="") as service:
+        for url, words in {
+            f"{source.url}/media/{CLIP}": "has an address that is not on the public internet.",
+            "s3://media/in.mp4": "is in a bucket that is not open to this service;",
+        }.items():
+            body = {"command": TRANSCODE, "input_files": {"in.mp4": url}, "output_files": ["out.mp4"]}
+            answer = service.http.post("/ffmpeg/register", json=body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "URL_NOT_ALLOWED")
+            assert answer.json()["error"]["message"].startswith(f"The URL of input_files.in.mp4 {words}")

@@ -3,10 +3,15 @@
 The cases of tests/cases/urls.json that show only when a name is resolved, a redirect followed or an answer read.
 """
 
+import contextlib
 import json
 import re
 import socket
+import ssl
+import threading
 import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -14,11 +19,15 @@ from typing import Any
 import httpcore
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from core import urls
 from core.task import Failure, FailureCode
 from core.worker import fetch, guard
-from core.worker.failed import TaskFailed
+from core.worker.failed import Stopped, TaskFailed
 from support.fake_internet import Answer, FakeInternet, Request, answering, said
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "cases" / "urls.json").read_text())["cases"]
@@ -391,3 +400,88 @@ def test_fragment_is_not_sent_and_the_query_is(tmp_path: Path) -> None:
 
         (request,) = internet.requests
         assert (request.path, request.headers["host"]) == ("/%C3%BC%20v?a=%C3%9F", "xn--bcher-kva.example.com")
+
+
+def certificate(folder: Path, name: str) -> Path:
+    """A certificate for `name` that signs itself, and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), 1, now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "certificate.pem"
+    path.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + built.public_bytes(Encoding.PEM)
+    )
+    return path
+
+
+def test_tls_is_for_the_name_although_the_address_is_dialled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a server with a certificate for one name
+    pem = certificate(tmp_path, "media.example.com")
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    names: list[str | None] = []
+    context.sni_callback = lambda _, name, __: names.append(name)
+
+    def answer_in_tls(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            secured.recv(65536)
+            secured.sendall(said(200, b"media"))
+
+    with tls_server(answer_in_tls) as port:
+        network = guard.Network(
+            resolve=lambda _: [PUBLIC_IP],
+            dial=lambda _, __, timeout: httpcore.SyncBackend().connect_tcp("127.0.0.1", port, timeout=timeout),
+            peer=lambda _: PUBLIC_IP,
+        )
+        with fetch.Client(LIMITS, urls.PUBLIC, network) as http:
+            # when it is asked for under that name, it answers
+            source = fetch.Source(name="in.mp4", url="https://media.example.com./v.mp4")
+            assert fetch.fetch(http, source, tmp_path / "i0", stopped=lambda: False) == 5
+            assert names == ["media.example.com"]
+
+            # and under another name, it is not believed
+            source = fetch.Source(name="in.mp4", url="https://other.example.com/v.mp4")
+            with pytest.raises(TaskFailed, match="cannot be reached"):
+                fetch.fetch(http, source, tmp_path / "i0", stopped=lambda: False)
+
+
+@contextlib.contextmanager
+def tls_server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = threading.Event()
+
+        def serve() -> None:
+            while not ended.is_set():
+                connection, _ = listener.accept()
+                with contextlib.suppress(OSError), connection:
+                    answer(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        ended.set()
+        socket.create_connection(listener.getsockname()).close()
+        thread.join()
+
+
+def test_silent_source_does_not_delay_the_stop(tmp_path: Path) -> None:
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    limits = fetch.Limits(max_bytes=10**6)
+
+    def silent(request: Request, connection: socket.socket) -> None:
+        time.sleep(5)
+
+    with answering(silent, **{"media.example.com": [[PUBLIC_IP]]}) as internet:
+        began = time.monotonic()
+        source = fetch.Source(name="in.mp4", url="http://media.example.com/")
+        with fetch.Client(limits, urls.PUBLIC, internet.network) as http, pytest.raises(Stopped):
+            fetch.fetch(http, source, tmp_path / "i0", stopped=stop.is_set)
+        assert time.monotonic() - began < 3

@@ -1,0 +1,52 @@
+"""The settings that open more than the public internet: what they mean, and what is said when they cannot be read."""
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from core.settings import Settings, SettingsInvalid
+from support.moto_server import SETTINGS
+
+
+def test_nothing_but_the_public_internet_is_open_by_default() -> None:
+    policy = Settings.from_env({}).url_policy
+
+    assert (policy.private_networks, policy.buckets) == ((), ())
+
+
+def test_networks_and_buckets_are_lists_and_survive_the_way_to_a_worker() -> None:
+    env = {
+        **SETTINGS,
+        "ALLOW_PRIVATE_NETWORKS": " 127.0.0.0/8, ::1/128 ,10.1.2.3",
+        "INPUT_BUCKETS": "media, my.archive",
+    }
+
+    settings = Settings.from_env(env)
+
+    assert settings.allow_private_networks == tuple(map(ip_network, ("127.0.0.0/8", "::1/128", "10.1.2.3/32")))
+    assert settings.url_policy.buckets == ("media", "my.archive")
+    assert settings.url_policy.reaches(ip_address("127.0.0.1"), 9000)
+    assert Settings.from_env(settings.to_env()) == settings
+
+
+def test_buckets_count_only_where_there_is_a_role_to_read_them() -> None:
+    assert Settings.from_env({"INPUT_BUCKETS": "media"}).url_policy.buckets == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("ALLOW_PRIVATE_NETWORKS", "yes", "must be networks like 127.0.0.0/8,::1/128: 'yes' does not appear to be"),
+        ("ALLOW_PRIVATE_NETWORKS", "127.0.0.1/8", "127.0.0.1/8 has host bits set"),
+        ("ALLOW_PRIVATE_NETWORKS", "10.0.0.0/8;127.0.0.0/8", "must be networks like"),
+        ("INPUT_BUCKETS", "s3://media", "must be names of buckets, like media,archive: 's3://media' is none"),
+        ("INPUT_BUCKETS", "media,*", "'*' is none"),
+    ],
+)
+def test_bad_value_is_reported_with_what_is_wanted(name: str, text: str, words: str) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        Settings.from_env({name: text})
+
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"{name}={text!r}: ")
+    assert words in fault
