@@ -143,7 +143,7 @@ ERRORS: dict[str, dict[str, Any]] = {
     ),
     "URL_NOT_ALLOWED": error(
         "URL_NOT_ALLOWED",
-        "The URL of input_files.input.mp4 must be an absolute http:// or https:// URL.",
+        "The URL of input_files.input.mp4 has an address that is not on the public internet.",
         {"field": "input_files.input.mp4"},
     ),
     "TASK_NOT_FOUND": error("TASK_NOT_FOUND", "There is no task with this id."),

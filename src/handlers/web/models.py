@@ -35,7 +35,7 @@ class Registration(Wire):
         "A leading `ffmpeg` is allowed.",
     )
     input_files: Annotated[dict[str, str], Field(min_length=1, max_length=MAX_FILES)] = Field(
-        description="Each name in the command, and the http or https URL its bytes come from."
+        description="Each name in the command, and the URL its bytes come from: http, https, or s3 of a listed bucket."
     )
     output_filename: str | None = Field(default=None, description="The one file that the command writes.")
     output_files: Annotated[list[str], Field(min_length=1, max_length=MAX_FILES)] | None = Field(
