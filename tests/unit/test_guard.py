@@ -4,6 +4,7 @@ The cases of tests/cases/urls.json that show only when a name is resolved, a red
 """
 
 import contextlib
+import errno
 import json
 import re
 import socket
@@ -285,6 +286,17 @@ def test_connection_that_ended_elsewhere_is_not_used(tmp_path: Path) -> None:
 
         assert failure_of(internet, "http://media.example.com/", tmp_path / "i0").message == UNREACHABLE
         assert internet.requests == []
+
+
+def test_connection_that_is_reset_at_once_is_a_host_that_cannot_be_reached(tmp_path: Path) -> None:
+    def gone(stream: httpcore.NetworkStream) -> str:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    with answering(media, **{"media.example.com": [[PUBLIC_IP]]}) as internet:
+        network = guard.Network(resolve=internet.network.resolve, dial=internet.network.dial, peer=gone)
+        source = fetch.Source(name="in.mp4", url="http://media.example.com/")
+        with fetch.Client(LIMITS, urls.PUBLIC, network) as http, pytest.raises(TaskFailed, match="cannot be reached"):
+            fetch.fetch(http, source, tmp_path / "i0", stopped=lambda: False)
 
 
 def test_second_address_is_dialled_when_the_first_is_dead(tmp_path: Path) -> None:

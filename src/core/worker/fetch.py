@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qs, urljoin, urlsplit
@@ -89,6 +90,7 @@ class Client:
             trust_env=False,
             follow_redirects=False,
             timeout=timeout,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             headers=dict(HEADERS),
         )
 
@@ -96,7 +98,6 @@ class Client:
         url = httpx.URL(place.url)
         if (url.scheme, url.raw_host.decode("ascii"), url.port or place.port) != (place.scheme, place.host, place.port):
             raise httpx.InvalidURL("read differently")  # never sent: what was checked is not what would be asked
-        self._http.cookies.clear()
         return self._http.stream("GET", url, headers=dict(headers))
 
     def __enter__(self) -> Self:

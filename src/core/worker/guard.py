@@ -114,7 +114,11 @@ class Guard(httpcore.NetworkBackend):
 
     def _dialled(self, address: str, port: int, timeout: float | None) -> httpcore.NetworkStream:
         stream = self._network.dial(address, port, timeout)
-        if addresses.read(self._network.peer(stream)) != addresses.read(address):
+        try:
+            reached = addresses.read(self._network.peer(stream))
+        except OSError:  # it was reset as soon as it was made
+            reached = None
+        if reached != addresses.read(address):
             stream.close()
             raise httpcore.ConnectError("refused")
         return Stream(stream)
