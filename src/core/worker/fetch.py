@@ -22,7 +22,7 @@ import httpx
 from core import urls
 from core.errors import UrlNotAllowed
 from core.task import FailureCode
-from core.worker import guard
+from core.worker import guard, transport
 from core.worker.failed import Stopped, TaskFailed
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -86,7 +86,7 @@ class Client:
         # How long a read may take is for the download to say: see _Download.patience.
         timeout = httpx.Timeout(connect=limits.connect_seconds, read=None, write=limits.idle_seconds, pool=None)
         self._http = httpx.Client(
-            transport=guard.Transport(policy, network),
+            transport=transport.Transport(policy, network),
             trust_env=False,
             follow_redirects=False,
             timeout=timeout,
@@ -220,7 +220,7 @@ def _receive(download: _Download, response: httpx.Response) -> None:
     if response.headers.get("content-encoding", "identity") != "identity":
         raise _failed(download, "sends its bytes encoded although it was asked not to.", retryable=False)
     _position(download, response)
-    announced = guard.announced_bytes(response.headers)
+    announced = transport.announced_bytes(response.headers)
     if announced is not None and download.arrived + announced > download.limits.max_bytes:
         raise too_large(download.source.name, download.limits.max_bytes)
     download.window_began, download.window_bytes = time.monotonic(), 0
@@ -252,7 +252,7 @@ def _is_the_rest(download: _Download, response: httpx.Response) -> bool:
         return False
     size = int(part["last"]) - int(part["first"]) + 1
     ends = part["size"] == "*" or int(part["last"]) == int(part["size"]) - 1
-    return ends and guard.announced_bytes(response.headers) in (None, size)
+    return ends and transport.announced_bytes(response.headers) in (None, size)
 
 
 def _count(download: _Download, size: int) -> None:
@@ -289,7 +289,7 @@ def _in_words(error: httpx.TransportError) -> str:
     """What went wrong on the wire; never the library's own text, which may hold addresses."""
     if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
         return "cannot be reached"
-    if isinstance(error, guard.Surplus):
+    if isinstance(error, transport.Surplus):
         return "sent more than it had announced"
     if isinstance(error, httpx.TimeoutException):
         return "sent nothing for too long"

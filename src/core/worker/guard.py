@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpcore
-import httpx
 
 from core import addresses
 from core.urls import Policy
@@ -65,10 +63,6 @@ class Network:
     resolve: Resolve = resolve
     dial: Dial = dial
     peer: Callable[[httpcore.NetworkStream], str] = peer
-
-
-class Surplus(httpx.RemoteProtocolError):
-    """More bytes came than the answer had announced: one of the two is not what the source meant."""
 
 
 class Guard(httpcore.NetworkBackend):
@@ -187,102 +181,6 @@ class Stream(httpcore.NetworkStream):
             if not head.startswith((b"HTTP/1.1 1", b"HTTP/1.0 1")):
                 self._in_head = False
                 self._body_bytes, self._head = len(self._head), b""
-
-
-def announced_bytes(headers: httpx.Headers) -> int | None:
-    """The length of the body, where the answer says it in advance."""
-    text = headers.get("content-length", "")
-    return int(text) if text.isdecimal() and "transfer-encoding" not in headers else None
-
-
-class Transport(httpx.BaseTransport):
-    """httpx's own transport, whose connections the guard makes: one answer after another, HTTP/1.1, no proxies."""
-
-    def __init__(self, policy: Policy, network: Network) -> None:
-        # From the environment it takes SSL_CERT_FILE, whom to trust, and nothing about where to go.
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(), http1=True, http2=False, network_backend=Guard(policy, network)
-        )
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        with _as_httpx():
-            response = self._pool.handle_request(
-                httpcore.Request(
-                    method=request.method,
-                    url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                    headers=request.headers.raw,
-                    content=request.stream,
-                    extensions=request.extensions,
-                )
-            )
-        return httpx.Response(
-            status_code=response.status,
-            headers=response.headers,
-            stream=_Body(response, announced_bytes(httpx.Headers(response.headers))),
-            extensions=response.extensions,
-        )
-
-    def close(self) -> None:
-        with _as_httpx():
-            self._pool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        self.close()
-
-
-class _Body(httpx.SyncByteStream):
-    def __init__(self, response: httpcore.Response, announced: int | None) -> None:
-        self._response = response
-        self._announced = announced
-
-    def __iter__(self) -> Iterator[bytes]:
-        with _as_httpx():
-            yield from self._response.iter_stream()
-        stream: Stream = self._response.extensions["network_stream"]
-        if self._announced is not None and stream.exceeds(self._announced):
-            raise Surplus("surplus")
-
-    def close(self) -> None:
-        self._response.close()
-
-
-# From the particular to the general: the first that fits is meant.
-_NAMES: Sequence[tuple[type[Exception], type[httpx.TransportError]]] = (
-    (httpcore.ConnectTimeout, httpx.ConnectTimeout),
-    (httpcore.ReadTimeout, httpx.ReadTimeout),
-    (httpcore.WriteTimeout, httpx.WriteTimeout),
-    (httpcore.PoolTimeout, httpx.PoolTimeout),
-    (httpcore.TimeoutException, httpx.TimeoutException),
-    (httpcore.ConnectError, httpx.ConnectError),
-    (httpcore.ReadError, httpx.ReadError),
-    (httpcore.WriteError, httpx.WriteError),
-    (httpcore.NetworkError, httpx.NetworkError),
-    (httpcore.ProxyError, httpx.ProxyError),
-    (httpcore.UnsupportedProtocol, httpx.UnsupportedProtocol),
-    (httpcore.LocalProtocolError, httpx.LocalProtocolError),
-    (httpcore.RemoteProtocolError, httpx.RemoteProtocolError),
-    (httpcore.ProtocolError, httpx.ProtocolError),
-)
-
-
-@contextmanager
-def _as_httpx() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        for ours, theirs in _NAMES:
-            if isinstance(error, ours):
-                raise theirs(str(error)) from error
-        raise
 
 
 def _in_time(ask: Callable[[], Sequence[str]], timeout: float | None) -> Sequence[str]:
