@@ -95,7 +95,7 @@ def test_case_that_shows_when_the_name_is_resolved(case: dict[str, Any], tmp_pat
 
 
 REDIRECTED = {
-    "redirect to a name that resolves inside": "cannot be reached",
+    "redirect to a name that resolves inside": "was redirected from https to http",  # before the name is asked for
     "downgrade from https to http": "was redirected from https to http",
     "more than five hops": "was redirected more than 5 times",
     "loop to itself": "was redirected in a circle",
@@ -119,6 +119,20 @@ def test_case_of_a_redirect(case: dict[str, Any], tmp_path: Path) -> None:
             assert words in failure_of(internet, case["url"], tmp_path / "i0").message
             assert {address for address, _ in internet.dialled} == {PUBLIC_IP}
             assert len(internet.requests) <= 6
+
+
+def test_redirect_to_a_name_inside_looks_like_one_to_a_dead_name(tmp_path: Path) -> None:
+    def answer(request: Request, connection: socket.socket) -> None:
+        connection.sendall(said(302, location=f"http://{request.path[1:]}.example.com/"))
+
+    with answering(answer, **{"media.example.com": [[PUBLIC_IP]], "inside.example.com": [["10.0.0.9"]]}) as internet:
+        failures = [
+            failure_of(internet, f"http://media.example.com/{name}", tmp_path / "i0") for name in ("inside", "dead")
+        ]
+
+        assert failures[0] == failures[1]
+        assert failures[0].message == UNREACHABLE
+        assert internet.asked["inside.example.com"] == internet.asked["dead.example.com"] == LIMITS.attempts
 
 
 SLOW = "sends fewer than 64000 bytes a second"
