@@ -64,6 +64,10 @@ def test_every_variable_is_a_setting(function: Any) -> None:
     assert settings.backend == "aws"
 
 
+def test_no_private_network_is_opened(function: Any) -> None:
+    assert "ALLOW_PRIVATE_NETWORKS" not in function["Environment"]["Variables"]
+
+
 def test_the_parameters_fit_the_settings(template: Any) -> None:
     parameters = template["Parameters"]
     for level in parameters["LogLevel"]["AllowedValues"]:

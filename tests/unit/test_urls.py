@@ -178,6 +178,22 @@ def test_other_objects_are_refused(url: str) -> None:
     refusal(url, DEVELOPMENT)
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://me:secret@media.example.com/", "must not carry a user name or password; use a signed link instead."),
+        ("https://media.example.com:22/", "must use one of the ports 80, 443, 8080, 8443."),
+        ("https://media.example.com/a b", "has spaces, backslashes or invisible characters; percent-encode them."),
+        ("https://media.example.com/" + "a" * 8192, "is longer than 8192 bytes."),
+        ("media.example.com/a.mp4", "must begin with http:// or https:// and a host."),
+        ("http://10.0.0.1/", "has an address that is not on the public internet."),
+        ("http://nas.lan/", "has a name that is not on the public internet."),
+    ],
+)
+def test_refusal_says_what_to_do(url: str, words: str) -> None:
+    assert refusal(url).message == f"The URL of input_files.a.mp4 {words}"
+
+
 def test_a_bucket_that_is_not_listed_says_what_to_do() -> None:
     assert refusal("s3://media/v.mp4").message == (
         "The URL of input_files.a.mp4 is in a bucket that is not open to this service; its operator lists buckets in "

@@ -83,7 +83,7 @@ class Client:
     def __init__(self, limits: Limits, policy: urls.Policy, network: guard.Network = SYSTEM) -> None:
         self.limits = limits
         self.policy = replace(policy, buckets=())  # nothing leads from the web into a bucket
-        # How long a read may take is for the download to say: see _Download.patience.
+        # How long a read may take is for the download to say: see _patience.
         timeout = httpx.Timeout(connect=limits.connect_seconds, read=None, write=limits.idle_seconds, pool=None)
         self._http = httpx.Client(
             transport=transport.Transport(policy, network),
