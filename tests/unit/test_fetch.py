@@ -1,6 +1,7 @@
 """Downloads against a real server on loopback that misbehaves in every way that is known of."""
 
 import contextlib
+import resource
 import socket
 import threading
 import time
@@ -142,6 +143,18 @@ def test_fetch_stops_when_it_is_told_to(server: SourceServer, tmp_path: Path) ->
 
     with fetch.Client(limits, LOOPBACK) as http, pytest.raises(Stopped):
         fetch.fetch(http, source, tmp_path / "i0.mp4", stopped=told.is_set)
+
+
+def test_last_piece_that_fits_only_in_part_is_noticed(server: SourceServer, tmp_path: Path) -> None:
+    # given room for all but the last bytes: the write takes what fits, and reports no error
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+    try:
+        failure = failure_of(f"{server.url}/json", tmp_path / "i0.mp4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert failure.code is FailureCode.DISK_FULL
 
 
 def test_fetch_of_an_unwritable_place_says_so(server: SourceServer, tmp_path: Path) -> None:

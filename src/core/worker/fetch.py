@@ -228,7 +228,8 @@ def _receive(download: _Download, response: httpx.Response) -> None:
     with download.path.open("r+b" if download.arrived else "wb", buffering=0) as file:
         file.seek(download.arrived)
         for piece in response.iter_raw():
-            file.write(piece)
+            if file.write(piece) != len(piece):  # a full disk takes what fits, and complains at the next write only
+                raise OSError(errno.ENOSPC, "short write")
             _count(download, len(piece))
     if body_end is not None and download.arrived != body_end:
         raise _Cut("ended before all of it had arrived")
