@@ -31,7 +31,9 @@ def test_configuration_lists_every_setting_and_no_other() -> None:
     [(field.name.upper(), str(field.default)) for field in fields(Settings) if type(field.default) in (int, str)],
 )
 def test_configuration_shows_the_default(name: str, default: str) -> None:
-    row = next(line for line in section("Configuration").splitlines() if f"| `{name}`" in line or f"`, `{name}`" in line)
+    row = next(
+        line for line in section("Configuration").splitlines() if f"| `{name}`" in line or f"`, `{name}`" in line
+    )
 
     shown = row.split("|")[2]
     assert default in shown or f"{int(default) // 2**30} GiB" in shown
