@@ -74,7 +74,8 @@ def run(service: Service, url: str) -> None:
     print(f"-> {executed['status']}\n\nGET /ffmpeg/status/{task_id}")
     for task in service.follow(task_id, every=0.3):
         show_progress(task)
-    print()
+    if sys.stdout.isatty():
+        print()
     if task["status"] != "completed":
         raise DemoFailed(f"the task {task['status']}: {json.dumps(task['error'], indent=2)}\n{service.last_words()}")
     fetched = len(service.http.get(task["output_url"]).raise_for_status().content)

@@ -8,7 +8,6 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from aws_lambda_powertools.logging import Logger
@@ -17,7 +16,6 @@ from mangum import Mangum
 
 from core import wiring
 from core.ffmpeg.option_table import VERSION as FFMPEG_VERSION
-from core.ports import Services
 from core.settings import Settings
 from handlers.web.app import create_app
 from handlers.web.log_keys import LogKeys
@@ -30,26 +28,6 @@ NAMESPACE = "Transcoding"
 settings = Settings.from_env(os.environ)
 logger = Logger(service=SERVICE, level=settings.log_level, utc=True, use_rfc3339=True, serialize_stacktrace=False)
 metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
-
-
-class _Late:
-    """A port of AWS that is made when it is first used: boto3 takes as long to import as most of the rest."""
-
-    def __init__(self, port: str) -> None:
-        self._port = port
-
-    def __getattr__(self, verb: str) -> Any:
-        return getattr(getattr(_services(), self._port), verb)
-
-
-@cache
-def _services() -> Services:
-    return wiring.services(settings, os.environ)
-
-
-def _late_services() -> Services:
-    ports: dict[str, Any] = {port: _Late(port) for port in ("store", "objects", "dispatcher")}
-    return Services(**ports)
 
 
 def _count(name: str) -> None:
@@ -82,7 +60,7 @@ _log_as_json()
 # Most requests have nothing to count, which is nothing to warn about.
 warnings.filterwarnings("ignore", message="No application metrics to publish")
 
-app = create_app(_late_services(), settings, ffmpeg_version=FFMPEG_VERSION, count=_count)
+app = create_app(wiring.services(settings, os.environ), settings, ffmpeg_version=FFMPEG_VERSION, count=_count)
 _adapter = Mangum(app, lifespan="off")
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from core.ffmpeg import probe
 from core.worker import process, sandbox
-from support import lambda_process, moto_server
+from support import footage, lambda_process, moto_server
 from support.lambda_process import LambdaProcess
 from support.moto_server import Moto
 from support.source_server import MEDIA, SourceServer, serving
@@ -56,8 +56,10 @@ def call(function: LambdaProcess, name: str, *, task_id: str = PLACEHOLDER, body
     return answered
 
 
-def executed(function: LambdaProcess, command: str, url: str, output: str = "out.mp4") -> str:
-    body = {"command": command, "input_files": {"in.mp4": url}, "output_filename": output}
+def executed(
+    function: LambdaProcess, command: str, url: str, output: str = "out.mp4", input_name: str = "in.mp4"
+) -> str:
+    body = {"command": command, "input_files": {input_name: url}, "output_filename": output}
     task_id: str = call(function, "register", body=body)["task_id"]
     assert call(function, "execute", task_id=task_id)["status"] == "queued"
     return task_id
@@ -206,6 +208,36 @@ def test_playlist_goes_to_s3_with_its_segments(
     assert set(names) == {output["filename"] for output in task["outputs"]}
     assert len(names) == task["output_count"] >= 2
     assert names["out.m3u8"] == max(names.values())
+
+
+def test_memory_of_the_worker_is_bounded_whatever_the_size(aws: Moto, function: LambdaProcess, tmp_path: Path) -> None:
+    # given a source much larger than the worker may be
+    media = tmp_path / "media"
+    media.mkdir()
+    silence = ["-f", "lavfi", "-i", "anullsrc=r=192000:cl=stereo", "-t", "330", "-c:a", "pcm_s16le"]
+    footage.run(*silence, str(media / "large.wav"))
+    assert (media / "large.wav").stat().st_size > 250_000_000
+
+    with serving(media) as source:
+        task_id = executed(function, "-i in.wav -c copy out.wav", f"{source.url}/large/large.wav", "out.wav", "in.wav")
+        worker = start(submitted_job(task_id), aws, tmp_path)
+        peak = 0
+        while worker.poll() is None:
+            peak = max(peak, peak_memory_bytes(worker.pid))
+            time.sleep(0.02)
+
+    assert call(function, "status", task_id=task_id)["status"] == "completed"
+    assert 0 < peak < 150_000_000
+
+
+def peak_memory_bytes(pid: int) -> int:
+    """The most that the process has had resident so far; 0 when it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    lines = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(lines[0].split()[1]) * 1024 if lines else 0
 
 
 @pytest.mark.parametrize("missing", ["TASK_ID", "TASK_TABLE"])

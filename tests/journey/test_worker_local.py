@@ -169,6 +169,18 @@ def test_transcode_of(
     assert list(found.items())[: len(expected)] == list(expected.items())
 
 
+def test_many_outputs_are_all_stored_and_the_first_of_them_listed(service: Service, source: SourceServer) -> None:
+    command = "-stream_loop 3 -i in.mp4 -vf scale=64:36 -c:v mjpeg -fps_mode passthrough f%d.jpg"
+    task = service.ended(service.register(command, {"in.mp4": f"{source.url}/media/{CLIP}"}, "f%d.jpg"))
+
+    assert task["status"] == "completed", task["error"]
+    described = [output["media"] is not None for output in task["outputs"]]
+    assert described == [True] * 100 + [False] * 300
+    assert task["output_count"] == 528
+    stored = list((service.data_dir / "objects" / "files").rglob(f"*/{task['task_id']}/*/*"))
+    assert len(stored) == 528
+
+
 def test_playlist_is_stored_with_its_segments_and_plays(service: Service, source: SourceServer, tmp_path: Path) -> None:
     command = (
         "-i in.mp4 -c:v libx264 -preset ultrafast -g 25 -c:a aac -ac 2 -f hls -hls_time 1 -hls_playlist_type vod "

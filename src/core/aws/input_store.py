@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boto3.exceptions import Boto3Error
-from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from core.aws import client as clients
@@ -19,7 +17,8 @@ from core.ports import InputTooLarge, InputUnreadable
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_TRANSFER = TransferConfig(multipart_threshold=16 * 1024**2, multipart_chunksize=16 * 1024**2, max_concurrency=4)
+_PART_BYTES = 16 * 1024**2
+_MAX_PARTS_AT_ONCE = 4
 _MISSING_OR_SECRET = "is not there, or the worker's role may not read it (s3:GetObject)."  # noqa: S105 - no password
 
 
@@ -30,17 +29,22 @@ class S3InputStore:
         self._given = client
 
     def get_file(self, bucket: str, key: str, path: Path, *, max_bytes: int, on_piece: Callable[[], None]) -> int:
+        from boto3.exceptions import Boto3Error
+        from boto3.s3.transfer import TransferConfig
+
+        parts = TransferConfig(
+            multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES, max_concurrency=_MAX_PARTS_AT_ONCE
+        )
         try:
-            size = self._client.head_object(Bucket=bucket, Key=key)["ContentLength"]
-            if size > max_bytes:
+            if self._client.head_object(Bucket=bucket, Key=key)["ContentLength"] > max_bytes:
                 raise InputTooLarge
             # Called with the number of bytes of each piece; what it raises ends the transfer and comes out here.
-            self._client.download_file(bucket, key, str(path), Callback=lambda _: on_piece(), Config=_TRANSFER)
+            self._client.download_file(bucket, key, str(path), Callback=lambda _: on_piece(), Config=parts)
         except ClientError as error:
             raise _in_words(error) from error
         except (Boto3Error, BotoCoreError) as error:
             raise InputUnreadable("cannot be read at the moment.", retryable=True) from error
-        return size
+        return path.stat().st_size
 
     @cached_property
     def _client(self) -> "S3Client":

@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boto3.exceptions import Boto3Error
-from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from core.aws import client as clients
@@ -33,7 +31,10 @@ class S3ObjectStore:
         self._given = client
 
     def put_file(self, key: str, path: Path, *, sha256: str, content_type: str) -> None:
-        with _translated("The output could not be stored."):
+        from boto3.exceptions import Boto3Error
+        from boto3.s3.transfer import TransferConfig
+
+        with _translated("The output could not be stored.", Boto3Error, OSError):
             self._client.upload_file(
                 str(path),
                 self._bucket,
@@ -81,8 +82,9 @@ class S3ObjectStore:
 
 
 @contextmanager
-def _translated(message: str) -> Iterator[None]:
+def _translated(message: str, *others: type[Exception]) -> Iterator[None]:
+    expected: tuple[type[Exception], ...] = (BotoCoreError, ClientError, *others)
     try:
         yield
-    except (Boto3Error, BotoCoreError, ClientError, OSError) as error:
+    except expected as error:
         raise InternalError(message) from error

@@ -11,7 +11,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -31,7 +31,9 @@ from core.worker.report import Reporter
 log = logging.getLogger(__name__)
 
 CLAIM_ATTEMPTS = 5
-MAX_LISTED_OUTPUTS = 1000  # in the task; all of them are stored
+# What a task shows of its outputs; all are stored. A row of DynamoDB holds 400 KB, of which a request may take 256.
+MAX_LISTED_OUTPUTS = 400
+MAX_DESCRIBED_OUTPUTS = 100
 PARALLEL_DOWNLOADS = 8
 
 
@@ -117,7 +119,7 @@ def _settled(reporter: Reporter, outcome: tuple[Output, ...] | Failure | None, n
             task,
             now=now(),
             fence=task.fence,
-            outputs=outcome[:MAX_LISTED_OUTPUTS],
+            outputs=_listed(outcome),
             output_count=len(outcome),
             timings=timings,
         )
@@ -125,6 +127,11 @@ def _settled(reporter: Reporter, outcome: tuple[Output, ...] | Failure | None, n
     task = reporter.settle(leave)
     log.info("settled", extra={"action": task.status.value, "code": task.error and task.error.code.value})
     return Outcome.RECORDED if task.status.ended else Outcome.GIVEN_UP
+
+
+def _listed(outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+    bare = (replace(output, media=None) for output in outputs[MAX_DESCRIBED_OUTPUTS:MAX_LISTED_OUTPUTS])
+    return (*outputs[:MAX_DESCRIBED_OUTPUTS], *bare)
 
 
 @contextlib.contextmanager
