@@ -1,0 +1,95 @@
+"""Looks at a running program from outside: what memory and disk it uses, and whether it gets anywhere.
+
+Nothing is decided here. Each look is kept for a moment, because it is asked far more often than it changes.
+"""
+
+import contextlib
+import os
+import resource
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MEMORY_SECONDS = 0.2  # a bomb fills a gigabyte in a second
+FOLDER_SECONDS = 1.0
+READ_SECONDS = 1.0
+PAGE = resource.getpagesize()
+PROC = Path("/proc")
+_GROUP, _RESIDENT = 2, 21  # fields of /proc/PID/stat, counted from the one after the name
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A number that is looked up again when it is older than `seconds`."""
+
+    look: Callable[[], int]
+    seconds: float
+    value: int = 0
+    until: float = 0.0
+
+    def __call__(self, now: float) -> int:
+        if now >= self.until:
+            self.value, self.until = self.look(), now + self.seconds
+        return self.value
+
+
+@dataclass(slots=True)
+class Watch:
+    """A process group, named by its leader, and the folders that it writes to."""
+
+    leader: int
+    folders: Sequence[Path]
+    active_at: float  # by the monotonic clock; set anew by whoever sees it advance
+    memory_bytes: _Kept = field(init=False)
+    folder_bytes: _Kept = field(init=False)
+    _read_bytes: _Kept = field(init=False)
+    _read_so_far: int = -1
+
+    def __post_init__(self) -> None:
+        self.memory_bytes = _Kept(lambda: _resident(self.leader), MEMORY_SECONDS)
+        self.folder_bytes = _Kept(lambda: sum(map(_size, self.folders)), FOLDER_SECONDS)
+        self._read_bytes = _Kept(lambda: _read(self.leader), READ_SECONDS)
+
+    def idle_seconds(self, now: float) -> float:
+        """Since when it has neither said that it advances, nor read anything: palettegen reads for an hour and says
+        nothing, and a long source may be copied to its end before the first line."""
+        if (read := self._read_bytes(now)) != self._read_so_far:
+            self._read_so_far, self.active_at = read, now
+        return now - self.active_at
+
+
+def machine_bytes() -> int:
+    """The memory of this machine, or of the container if that has less."""
+    known = [os.sysconf("SC_PHYS_PAGES") * PAGE]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            known.append(int(Path(path).read_text()))
+    return min(known)
+
+
+def _resident(group: int) -> int:
+    pages = 0
+    for entry in os.scandir(PROC):
+        if entry.name.isdecimal():
+            # Processes come and go while we look.
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                fields = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()
+                pages += int(fields[_RESIDENT]) if int(fields[_GROUP]) == group else 0
+    return pages * PAGE
+
+
+def _size(folder: Path) -> int:
+    """What the folder takes of the disk."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(parent, name)).st_blocks * 512  # noqa: PTH118
+    return total
+
+
+def _read(process: int) -> int:
+    """How many bytes it has read so far; 0 where the kernel does not let us see that."""
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        return int((PROC / str(process) / "io").read_bytes().split()[1])
+    return 0
