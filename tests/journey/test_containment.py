@@ -33,7 +33,7 @@ HOSTILE = {"read-other-file", "write-other-file", "network", "code-or-device"}
 ESCAPES = {case["id"]: case["command"] for case in CASES if case["class"] in HOSTILE and case["expected"] == "reject"}
 SECONDS = 2.0
 # Of the commands, how many must be seen to escape when nothing contains them; the others need another build.
-SEEN_WITHOUT = 60
+SEEN_WITHOUT = 70
 
 
 @pytest.fixture(scope="module")
@@ -152,22 +152,22 @@ INTRUSIONS = {
 
 @pytest.mark.parametrize("name", INTRUSIONS)
 def test_intruder_gets_nowhere(name: str, outside: Outside, folder: Folder) -> None:
-    script = INTRUSIONS[name].format(outside=outside.folder, port=outside.port)
-
-    ended = containment.run(lambda pipe: ["/bin/sh", "-c", script], folder)
-
-    assert "through" not in "".join(ended.log)
+    assert not intrudes(name, outside, folder, None)
     assert outside.touched() == set()
 
 
 def test_intruder_would_get_somewhere_without_the_sandbox(outside: Outside, folder: Folder) -> None:
-    through = set()
-    for name, script in INTRUSIONS.items():
-        if name != "signal all":  # all would be all of this machine
-            text = script.format(outside=outside.folder, port=outside.port)
-            ended = containment.run(lambda pipe, text=text: ["/bin/sh", "-c", text], folder, layers=containment.WITHOUT)
-            through |= {name} if "through" in "".join(ended.log) else set()
+    # "signal all" would be all of this machine
+    through = {
+        name for name in INTRUSIONS if name != "signal all" and intrudes(name, outside, folder, containment.WITHOUT)
+    }
     assert len(through) >= 8, through
+
+
+def intrudes(name: str, outside: Outside, folder: Folder, layers: Layers | None) -> bool:
+    script = INTRUSIONS[name].format(outside=outside.folder, port=outside.port)
+    ended = containment.run(lambda pipe: ["/bin/sh", "-c", script], folder, layers=layers)
+    return "through" in "".join(ended.log)
 
 
 MEDIA_BORNE = {

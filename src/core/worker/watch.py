@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MEMORY_SECONDS = 0.2  # a bomb fills a gigabyte in a second
+GROUP_SECONDS = 2.0  # costs a look at each process of the machine, and in the sandbox there are no others
 FOLDER_SECONDS = 1.0
 READ_SECONDS = 1.0
 PAGE = resource.getpagesize()
@@ -40,15 +41,20 @@ class Watch:
     leader: int
     folders: Sequence[Path]
     active_at: float  # by the monotonic clock; set anew by whoever sees it advance
-    memory_bytes: _Kept = field(init=False)
     folder_bytes: _Kept = field(init=False)
+    _own_memory: _Kept = field(init=False)
+    _group_memory: _Kept = field(init=False)
     _read_bytes: _Kept = field(init=False)
     _read_so_far: int = -1
 
     def __post_init__(self) -> None:
-        self.memory_bytes = _Kept(lambda: _resident(self.leader), MEMORY_SECONDS)
+        self._own_memory = _Kept(lambda: _resident(PROC / str(self.leader), self.leader), MEMORY_SECONDS)
+        self._group_memory = _Kept(lambda: sum(_resident(path, self.leader) for path in _processes()), GROUP_SECONDS)
         self.folder_bytes = _Kept(lambda: sum(map(_size, self.folders)), FOLDER_SECONDS)
         self._read_bytes = _Kept(lambda: _read(self.leader), READ_SECONDS)
+
+    def memory_bytes(self, now: float) -> int:
+        return max(self._own_memory(now), self._group_memory(now))
 
     def idle_seconds(self, now: float) -> float:
         """Since when it has neither said that it advances, nor read anything: palettegen reads for an hour and says
@@ -67,15 +73,16 @@ def machine_bytes() -> int:
     return min(known)
 
 
-def _resident(group: int) -> int:
-    pages = 0
-    for entry in os.scandir(PROC):
-        if entry.name.isdecimal():
-            # Processes come and go while we look.
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                fields = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()
-                pages += int(fields[_RESIDENT]) if int(fields[_GROUP]) == group else 0
-    return pages * PAGE
+def _processes() -> list[Path]:
+    return [Path(entry.path) for entry in os.scandir(PROC) if entry.name.isdecimal()]
+
+
+def _resident(process: Path, group: int) -> int:
+    """What memory it has, if it is of the group; processes come and go while we look."""
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        fields = (process / "stat").read_bytes().rpartition(b")")[2].split()
+        return int(fields[_RESIDENT]) * PAGE if int(fields[_GROUP]) == group else 0
+    return 0
 
 
 def _size(folder: Path) -> int:
