@@ -3,7 +3,9 @@
 The same harness without the sandbox must see the escapes; what it cannot see, it cannot prove prevented.
 """
 
+import contextlib
 import json
+import os
 import shlex
 import shutil
 import struct
@@ -20,7 +22,7 @@ from threading import Event
 
 import pytest
 
-from core.worker import landlock, process, sandbox
+from core.worker import collect, landlock, process, sandbox
 from core.worker.process import Cut, Ended, Limits
 from core.worker.sandbox import Folder, Layers
 from support import containment, escapes, footage
@@ -402,3 +404,54 @@ def test_layer_that_cannot_be_had_means_that_nothing_is_run(rule: str, folder: F
             limits=Limits(seconds=5),
         )
     assert not (folder.outputs / "ran").exists()
+
+
+def test_both_programs_live_under_every_layer(folder: Folder) -> None:
+    # given an ffmpeg that goes on, and a prober that waits
+    stop = Event()
+    with ThreadPoolExecutor(1) as pool, contextlib.closing(process.start_prober()) as prober:
+        encode = pool.submit(containment.run, lambda pipe: ffmpeg(*ENDLESS, "-f", "null", "-"), folder, stop=stop)
+        collect.examiner(prober, folder.root, sandbox.for_prober(containment.found(), folder))
+        try:
+            named = wait_for_ffmpeg(folder)
+
+            # then the kernel says of both what they live under
+            assert [lived(number) for number in (named, prober.process.pid)] == [expected_life()] * 2
+            # and the former has no descriptor of ours but its progress
+            assert len(list(Path(f"/proc/{named}/fd").iterdir())) == 4
+        finally:
+            stop.set()
+    assert encode.result().cut is Cut.STOPPED
+
+
+def wait_for_ffmpeg(folder: Folder) -> int:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for number in escapes.inhabitants(folder.outputs):
+            if Path(f"/proc/{number}/comm").read_text().startswith("ffmpeg"):
+                return number
+        time.sleep(0.02)
+    raise AssertionError("ffmpeg did not start")
+
+
+def lived(number: int) -> dict[str, str]:
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{number}/status").read_text().splitlines())
+    limits = Path(f"/proc/{number}/limits").read_text().splitlines()
+    core = next(line.split()[4:6] for line in limits if line.startswith("Max core"))
+    facts = {
+        name: " ".join(status[name].split()) for name in ("Uid", "Gid", "Groups", "CapEff", "NoNewPrivs", "Seccomp")
+    }
+    return {**facts, "core": " ".join(core)}
+
+
+def expected_life() -> dict[str, str]:
+    uid, gid = (sandbox.UID, sandbox.UID) if sandbox.possible_uid() else (os.geteuid(), os.getegid())
+    return {
+        "Uid": f"{uid} {uid} {uid} {uid}",
+        "Gid": f"{gid} {gid} {gid} {gid}",
+        "Groups": "",
+        "CapEff": "0" * 16,
+        "NoNewPrivs": "1",
+        "Seccomp": "2",
+        "core": "0 0",
+    }
