@@ -167,7 +167,7 @@ def measure_containment(source: Path, scratch: Path) -> None:
                 took[contained].append(timed(lambda: run_contained(argv, source, scratch, contained)))  # noqa: B023
         on, off = statistics.median(took[True]), statistics.median(took[False])
         print(f"  {name:<10} on {on:7.3f} s   off {off:7.3f} s   ratio {on / off:6.3f}   {1000 * (on - off):+.1f} ms")
-    canaries = statistics.median(timed(ask_canary) for _ in range(REPEATS))
+    canaries = statistics.median(timed(lambda: ask_canary(scratch)) for _ in range(REPEATS))
     print(f"  the canary {1000 * canaries:10.1f} ms, once when the service starts, or beside a lone worker's own start")
     print()
 
@@ -194,8 +194,8 @@ def run_contained(argv: list[str], source: Path, scratch: Path, contained: bool)
         sys.exit("\n".join(ended.log))
 
 
-def ask_canary() -> None:
-    with process.canary() as found:
+def ask_canary(scratch: Path) -> None:
+    with process.canary(scratch) as found:
         found()
 
 

@@ -35,14 +35,14 @@ def main(env: Mapping[str, str]) -> int:
         return _misconfigured("TASK_ID is not set; it names the task to work on.")
     stop = _stopping(env)
     # Started before our own imports, which take as long as its own: they run side by side.
-    with closing(process.start_prober()) as prober, _layers(env) as layers:
+    with closing(process.start_prober()) as prober, _layers(settings, env) as layers:
         return _work(settings, env, task_id=task_id, ffmpeg=ffmpeg, prober=prober, layers=layers, stop=stop)
 
 
-def _layers(env: Mapping[str, str]) -> AbstractContextManager[Callable[[], sandbox.Layers]]:
+def _layers(settings: Settings, env: Mapping[str, str]) -> AbstractContextManager[Callable[[], sandbox.Layers]]:
     """What contains ffmpeg here: as the local service has found, else as our own canary will."""
     known = env.get("SANDBOX_LAYERS")
-    return nullcontext(lambda: sandbox.Layers.read(known)) if known else process.canary()
+    return nullcontext(lambda: sandbox.Layers.read(known)) if known else process.canary(settings.scratch)
 
 
 def _work(

@@ -55,7 +55,7 @@ def _serve(env: Mapping[str, str]) -> None:
     if settings.backend != "local":
         raise CannotStart("this is the service for one machine; unset BACKEND, or set it to local.")
     ffmpeg = process.find_ffmpeg(settings.ffmpeg_path)
-    with process.canary() as found:
+    with process.canary(settings.scratch) as found:
         version = process.ffmpeg_version(ffmpeg)
         layers = found()
     containment = sandbox.admitted(layers, settings.sandbox)

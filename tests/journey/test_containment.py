@@ -22,7 +22,7 @@ from threading import Event
 
 import pytest
 
-from core.worker import collect, landlock, process, sandbox
+from core.worker import collect, landlock, process, sandbox, watch
 from core.worker.process import Cut, Ended, Limits
 from core.worker.sandbox import Folder, Layers
 from support import containment, escapes, footage
@@ -314,13 +314,33 @@ def test_one_file_cannot_grow_past_its_limit(folder: Folder) -> None:
 def test_slow_work_that_reads_is_no_stall(folder: Folder) -> None:
     """palettegen says nothing until it has seen all."""
     ended = containment.run(
-        lambda pipe: ffmpeg("-readrate", "1", "-i", "../in/clip.mp4", "-t", "3", "-vf", "palettegen", "out.png"),
+        lambda pipe: ffmpeg("-readrate", "1", "-i", "../in/clip.mp4", "-vf", "palettegen", "out.png"),
         with_clip(folder),
-        limits=Limits(seconds=20, stall_seconds=1.5),
+        limits=Limits(seconds=20, stall_seconds=3),
         on_line=lambda line: False,
     )
 
     assert (ended.exit_code, ended.cut) == (0, None), ended.log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "works"),
+    [(STUCK, False), (("-readrate", "1", "-i", "../in/clip.mp4", "-vf", "palettegen", "out.png"), True)],
+    ids=["stuck", "at work"],
+)
+def test_waits_tell_work_from_a_standstill(arguments: tuple[str, ...], works: bool, folder: Folder) -> None:
+    """What is looked at where the kernel does not tell how much was read."""
+    stop = Event()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(containment.run, lambda pipe: ffmpeg(*arguments), with_clip(folder), stop=stop)
+        number = wait_for_ffmpeg(folder)
+        time.sleep(1)
+        before = watch.waits(number)
+        time.sleep(1.5)
+        after = watch.waits(number)
+        stop.set()
+    assert before > 0
+    assert (after > before) is works
 
 
 def with_clip(folder: Folder) -> Folder:

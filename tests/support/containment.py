@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
@@ -16,7 +17,7 @@ WITHOUT = Layers()
 @functools.cache
 def found() -> Layers:
     """What the canary says of this machine; asked once."""
-    with process.canary() as answer:
+    with process.canary(Path(tempfile.gettempdir())) as answer:
         return answer()
 
 

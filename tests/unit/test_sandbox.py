@@ -20,11 +20,12 @@ needs_landlock = pytest.mark.skipif(not landlock.abi(), reason="NOT TESTED: this
 
 
 @needs_landlock
-def test_canary_finds_that_every_layer_holds_here() -> None:
-    with process.canary() as found:
+def test_canary_finds_that_every_layer_holds_here(tmp_path: Path) -> None:
+    with process.canary(tmp_path) as found:
         layers = found()
 
     assert layers == Layers(landlock=landlock.abi(), seccomp=True, uid=sandbox.possible_uid())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_uid_is_another_only_where_the_worker_is_root() -> None:

@@ -18,6 +18,8 @@ _IO_URING_SETUP = 425
 def main(arguments: Sequence[str]) -> None:
     """`MARKER PARENT UID`, with 0 for a uid that is to stay as it is."""
     marker, parent, uid = Path(arguments[0]), int(arguments[1]), int(arguments[2])
+    os.chdir(marker.parent)  # the folders above it may be closed to another uid, as they are for a task
+    marker = Path(marker.name)
     kernel.no_new_privileges()
     uid = uid if uid and _works(lambda: confine.become_user(uid)) else 0
     blind = [] if _works(marker.read_bytes) else ["canary"]

@@ -296,9 +296,10 @@ def start_prober() -> Conversation:
 
 
 @contextlib.contextmanager
-def canary() -> Iterator[Callable[[], sandbox.Layers]]:
-    """Start the canary; the function given waits for what it found."""
-    folder = Path(tempfile.mkdtemp(prefix="canary."))
+def canary(scratch: Path) -> Iterator[Callable[[], sandbox.Layers]]:
+    """Start the canary, with a marker in `scratch`; the function given waits for what it found."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="canary.", dir=scratch.absolute()))
     try:
         marker = folder / "marker"
         marker.touch()

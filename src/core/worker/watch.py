@@ -13,7 +13,7 @@ from pathlib import Path
 MEMORY_SECONDS = 0.2  # a bomb fills a gigabyte in a second
 GROUP_SECONDS = 2.0  # costs a look at each process of the machine, and in the sandbox there are no others
 FOLDER_SECONDS = 1.0
-READ_SECONDS = 1.0
+WORK_SECONDS = 1.0
 PAGE = resource.getpagesize()
 PROC = Path("/proc")
 _GROUP, _RESIDENT = 2, 21  # fields of /proc/PID/stat, counted from the one after the name
@@ -44,14 +44,14 @@ class Watch:
     folder_bytes: _Kept = field(init=False)
     _own_memory: _Kept = field(init=False)
     _group_memory: _Kept = field(init=False)
-    _read_bytes: _Kept = field(init=False)
-    _read_so_far: int = -1
+    _work: _Kept = field(init=False)
+    _work_so_far: int = -1
 
     def __post_init__(self) -> None:
         self._own_memory = _Kept(lambda: _resident(PROC / str(self.leader), self.leader), MEMORY_SECONDS)
         self._group_memory = _Kept(lambda: sum(_resident(path, self.leader) for path in _processes()), GROUP_SECONDS)
         self.folder_bytes = _Kept(lambda: sum(map(_size, self.folders)), FOLDER_SECONDS)
-        self._read_bytes = _Kept(lambda: _read(self.leader), READ_SECONDS)
+        self._work = _Kept(lambda: _worked(self.leader), WORK_SECONDS)
 
     def memory_bytes(self, now: float) -> int:
         return max(self._own_memory(now), self._group_memory(now))
@@ -59,8 +59,8 @@ class Watch:
     def idle_seconds(self, now: float) -> float:
         """Since when it has neither said that it advances, nor read anything: palettegen reads for an hour and says
         nothing, and a long source may be copied to its end before the first line."""
-        if (read := self._read_bytes(now)) != self._read_so_far:
-            self._read_so_far, self.active_at = read, now
+        if (work := self._work(now)) != self._work_so_far:
+            self._work_so_far, self.active_at = work, now
         return now - self.active_at
 
 
@@ -95,8 +95,19 @@ def _size(folder: Path) -> int:
     return total
 
 
-def _read(process: int) -> int:
-    """How many bytes it has read so far; 0 where the kernel does not let us see that."""
+def _worked(process: int) -> int:
+    """A number that grows while it gets on: how many bytes it has read, or where the kernel does not let us see that
+    (another uid, and no right to trace), how often its threads have waited for each other."""
     with contextlib.suppress(OSError, IndexError, ValueError):
         return int((PROC / str(process) / "io").read_bytes().split()[1])
-    return 0
+    return waits(process)
+
+
+def waits(process: int) -> int:
+    """How often the threads of the process have waited, save the first, which wakes twice a second to report."""
+    total = 0
+    for thread in (PROC / str(process) / "task").glob("[0-9]*"):
+        if thread.name != str(process):
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                total += int((thread / "status").read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+    return total
