@@ -6,6 +6,7 @@ the ratios. BENCH_REPEATS (default 5) sets how often each is measured; the media
 
 import os
 import platform
+import shutil
 import socket
 import statistics
 import subprocess
@@ -17,7 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from core.worker import process
+from core.worker import process, sandbox
+from support import containment
 from support.service import ROOT, Service, running
 from support.source_server import MEDIA, serving
 
@@ -39,6 +41,7 @@ def main() -> None:
             for name, path in clips.items():
                 compare_with_raw(service, f"{source.url}/media/{path.name}", path, name)
             measure_api(service, f"{source.url}/media/short.mp4")
+        measure_containment(clips["60 s"], Path(folder))
     measure_imports()
 
 
@@ -149,6 +152,51 @@ def answer(connection: socket.socket) -> bytes:
     while len(body) < length:
         body += connection.recv(65536)
     return head
+
+
+def measure_containment(source: Path, scratch: Path) -> None:
+    """ffmpeg as a task runs it, with all layers and watchers and with none of them, in turns."""
+    layers = containment.found()
+    encode = [process.find_ffmpeg(None), "-nostdin", "-y", "-loglevel", "error", "-i", "../in/in.mp4"]
+    programs = {"an encode": [*encode, *ARGUMENTS.split(), "out.mp4"], "a start": [*encode[:1], "-version"]}
+    print(f"Containment ({layers}), on against off")
+    for name, argv in programs.items():
+        took: dict[bool, list[float]] = {True: [], False: []}
+        for number in range(REPEATS if name == "an encode" else 10 * REPEATS):
+            for contained in (True, False) if number % 2 else (False, True):
+                took[contained].append(timed(lambda: run_contained(argv, source, scratch, contained)))  # noqa: B023
+        on, off = statistics.median(took[True]), statistics.median(took[False])
+        print(f"  {name:<10} on {on:7.3f} s   off {off:7.3f} s   ratio {on / off:6.3f}   {1000 * (on - off):+.1f} ms")
+    canaries = statistics.median(timed(lambda: ask_canary(scratch)) for _ in range(REPEATS))
+    print(f"  the canary {1000 * canaries:10.1f} ms, once when the service starts, or beside a lone worker's own start")
+    print()
+
+
+def run_contained(argv: list[str], source: Path, scratch: Path, contained: bool) -> None:
+    layers = containment.found() if contained else containment.WITHOUT
+    folder = containment.made(scratch / "task", layers)
+    os.link(source, folder.inputs / "in.mp4")
+    watched = process.Limits(
+        seconds=600, stall_seconds=300, memory_bytes=2**40, folder_bytes=2**40, folders=(folder.outputs,)
+    )
+    rules = sandbox.for_ffmpeg(layers, argv[0], folder, max_file_bytes=2**40) if contained else sandbox.alone()
+    ended = process.run(
+        lambda pipe: argv,
+        rules=rules,
+        cwd=folder.outputs,
+        env=sandbox.environment(home=str(folder.temporary)),
+        on_line=lambda line: True,
+        stop=threading.Event(),
+        limits=watched if contained else process.Limits(seconds=600),
+    )
+    shutil.rmtree(folder.root)
+    if ended.exit_code:
+        sys.exit("\n".join(ended.log))
+
+
+def ask_canary(scratch: Path) -> None:
+    with process.canary(scratch) as found:
+        found()
 
 
 def measure_imports() -> None:

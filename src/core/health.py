@@ -25,13 +25,18 @@ class Health:
         return all(part.ready for part in self.parts.values())
 
 
-def examine(services: Services, *, ffmpeg_version: str) -> Health:
-    """Ask each part. `ffmpeg_version` is that of the build in use, or of the one that commands are checked against."""
+def examine(services: Services, *, ffmpeg_version: str, sandbox: str | None = None) -> Health:
+    """Ask each part. `ffmpeg_version` is that of the build in use, or of the one that commands are checked against.
+
+    `sandbox` says how ffmpeg is contained, where it runs on this machine.
+    """
     checks = {
         "task_store": services.store.check,
         "object_store": services.objects.check,
         "dispatcher": services.dispatcher.check,
     }
+    if sandbox:
+        checks["sandbox"] = lambda: sandbox
     return Health(ffmpeg_version=ffmpeg_version, parts={name: _asked(name, check) for name, check in checks.items()})
 
 

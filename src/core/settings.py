@@ -33,10 +33,15 @@ class Settings:
     ffmpeg_path: str | None = None  # another ffmpeg than the one that comes with the wheel
     scratch_dir: Path | None = None  # where tasks have their temporary folders
     max_input_bytes: int = 20 * 1024**3  # of each input file
+    max_output_bytes: int = 50 * 1024**3  # of each output file
+    max_task_bytes: int = 100 * 1024**3  # of all files that a task writes, the temporary ones included
+    max_memory_bytes: int | None = None  # of a run of ffmpeg; none: nine tenths of the machine's
     task_timeout_seconds: int = 3600  # of each run of ffmpeg
     # what may be fetched besides the public internet
     allow_private_networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()  # for development
     input_buckets: tuple[str, ...] = ()  # whose objects may be inputs, with the AWS backend
+    stall_seconds: int = 300  # the longest that ffmpeg may neither advance nor read
+    sandbox: str = "auto"  # strict: nothing runs without all of it; auto: strict where the kernel has Landlock
     # one machine
     host: str = "127.0.0.1"
     port: int = 8000  # 0: any free one
@@ -166,9 +171,14 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "ffmpeg_path": str,
     "scratch_dir": Path,
     "max_input_bytes": _between(1, 2**50),
+    "max_output_bytes": _between(1, 2**50),
+    "max_task_bytes": _between(1, 2**50),
+    "max_memory_bytes": _between(64 * 1024**2, 2**50),
     "task_timeout_seconds": _between(1, 7 * 24 * 3600),
     "allow_private_networks": _networks,
     "input_buckets": _buckets,
+    "stall_seconds": _between(1, 7 * 24 * 3600),
+    "sandbox": _one_of("auto", "strict", "degraded"),
     "host": str,
     "port": _between(0, 65535),
     "public_url": _base_url,

@@ -29,6 +29,7 @@ _INHERITED = (
     "LD_LIBRARY_PATH",  # where drivers may be
     "CUDA_VISIBLE_DEVICES",
     "SSL_CERT_FILE",  # whom the fetcher trusts
+    "SANDBOX_LAYERS",  # what the service's canary found, so that a worker need not ask again
 )
 
 

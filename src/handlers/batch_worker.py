@@ -8,14 +8,14 @@ import logging
 import os
 import signal
 import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import UTC, datetime
 from threading import Event
 from types import FrameType
 
 from core.settings import Settings, SettingsInvalid
-from core.worker import process, sandbox
+from core.worker import kernel, process, sandbox
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +35,14 @@ def main(env: Mapping[str, str]) -> int:
         return _misconfigured("TASK_ID is not set; it names the task to work on.")
     stop = _stopping(env)
     # Started before our own imports, which take as long as its own: they run side by side.
-    prober = process.Conversation(process.PROBER, sandbox.environment(home=tempfile.gettempdir()))
-    try:
-        return _work(settings, env, task_id=task_id, ffmpeg=ffmpeg, prober=prober, stop=stop)
-    finally:
-        prober.close()
+    with closing(process.start_prober()) as prober, _layers(settings, env) as layers:
+        return _work(settings, env, task_id=task_id, ffmpeg=ffmpeg, prober=prober, layers=layers, stop=stop)
+
+
+def _layers(settings: Settings, env: Mapping[str, str]) -> AbstractContextManager[Callable[[], sandbox.Layers]]:
+    """What contains ffmpeg here: as the local service has found, else as our own canary will."""
+    known = env.get("SANDBOX_LAYERS")
+    return nullcontext(lambda: sandbox.Layers.read(known)) if known else process.canary(settings.scratch)
 
 
 def _work(
@@ -49,6 +52,7 @@ def _work(
     task_id: str,
     ffmpeg: str,
     prober: process.Conversation,
+    layers: Callable[[], sandbox.Layers],
     stop: Event,
 ) -> int:
     from core import wiring
@@ -56,16 +60,24 @@ def _work(
     from handlers import logs
 
     logs.configure(settings.log_level, task_id=task_id, correlation_id=env.get("CORRELATION_ID"))
+    services = wiring.services(settings, env)
+    found = layers()
+    try:
+        containment = sandbox.admitted(found, settings.sandbox)
+    except sandbox.NoSandbox as fault:
+        return _misconfigured(str(fault))
+    log.log(logging.INFO if found.complete else logging.WARNING, containment, extra={"action": "sandbox"})
     exit_codes = {
         job.Outcome.RECORDED: EXIT_RECORDED,
         job.Outcome.NOT_OURS: EXIT_RECORDED,
         job.Outcome.GIVEN_UP: EXIT_TRY_AGAIN,
     }
     worker = job.Worker(
-        services=wiring.services(settings, env),
+        services=services,
         settings=settings,
         ffmpeg=ffmpeg,
         prober=prober,
+        layers=found,
         stop=stop,
         now=lambda: datetime.now(UTC),
         report_every_seconds=5.0 if settings.backend == "aws" else 2.0,
@@ -87,7 +99,7 @@ def _stopping(env: Mapping[str, str]) -> Event:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     if env.get("PARENT_PID"):
-        sandbox.die_with(int(env["PARENT_PID"]), with_signal=signal.SIGTERM)
+        kernel.die_with(int(env["PARENT_PID"]), with_signal=signal.SIGTERM)
     return stop
 
 

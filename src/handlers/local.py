@@ -24,7 +24,7 @@ from dotenv import dotenv_values
 from core import recover, wiring
 from core.ports import Services
 from core.settings import Settings, SettingsInvalid
-from core.worker import process
+from core.worker import process, sandbox
 from handlers import logs
 from handlers.web.app import create_app
 from handlers.web.log_keys import LogKeys
@@ -42,7 +42,7 @@ class CannotStart(Exception):
 def main(env: Mapping[str, str]) -> int:
     try:
         _serve(env)
-    except (SettingsInvalid, process.NoUsableFfmpeg, CannotStart) as fault:
+    except (SettingsInvalid, process.NoUsableFfmpeg, sandbox.NoSandbox, CannotStart) as fault:
         sys.stderr.write(f"The service cannot start: {fault}\n")
         return 1
     except KeyboardInterrupt:
@@ -55,18 +55,25 @@ def _serve(env: Mapping[str, str]) -> None:
     if settings.backend != "local":
         raise CannotStart("this is the service for one machine; unset BACKEND, or set it to local.")
     ffmpeg = process.find_ffmpeg(settings.ffmpeg_path)
-    version = process.ffmpeg_version(ffmpeg)
+    with process.canary(settings.scratch) as found:
+        version = process.ffmpeg_version(ffmpeg)
+        layers = found()
+    containment = sandbox.admitted(layers, settings.sandbox)
     logs.configure(settings.log_level).addFilter(LogKeys())
+    log.log(logging.INFO if layers.complete else logging.WARNING, containment, extra={"action": "sandbox"})
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with _alone(settings), closing(_listening(settings)) as listener:
         port = listener.getsockname()[1]
         settings = replace(settings, port=port, ffmpeg_path=ffmpeg)
-        _run(settings, env, listener, version)
+        env = {**env, "SANDBOX_LAYERS": layers.spelled()}
+        _run(settings, env, listener, ffmpeg_version=version, containment=containment)
 
 
-def _run(settings: Settings, env: Mapping[str, str], listener: socket.socket, ffmpeg_version: str) -> None:
+def _run(
+    settings: Settings, env: Mapping[str, str], listener: socket.socket, *, ffmpeg_version: str, containment: str
+) -> None:
     services, pool, open_link = wiring.local(settings, env)
-    app = create_app(services, settings, ffmpeg_version=ffmpeg_version, open_link=open_link)
+    app = create_app(services, settings, ffmpeg_version=ffmpeg_version, sandbox=containment, open_link=open_link)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     closing_down = threading.Event()
     sweeping = threading.Thread(target=_sweep, args=(services, closing_down), name="sweep")

@@ -7,6 +7,7 @@ was submitted, and runs its command with its environment, as an instance would.
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +20,7 @@ import boto3
 import httpx
 import pytest
 
-from core.ffmpeg import probe
-from core.worker import process, sandbox
-from support import footage, lambda_process, moto_server
+from support import containment, footage, lambda_process, moto_server
 from support.lambda_process import LambdaProcess
 from support.moto_server import Moto
 from support.source_server import MEDIA, SourceServer, serving
@@ -118,11 +117,12 @@ def test_url_to_s3_through_lambda_and_batch(
 
 
 def probed(body: bytes, folder: Path) -> list[tuple[str, str, int | None, int | None]]:
-    path = folder / "fetched.mp4"
+    task = containment.made(folder / "seen")
+    path = task.inputs / "fetched.mp4"
     path.write_bytes(body)
-    prober = process.Conversation(process.PROBER, sandbox.environment(home=str(folder)))
-    found = probe.read(prober.ask(json.dumps(str(path)), timeout_seconds=20), filename=path.name)
-    prober.close()
+    with containment.prober(task) as examine:
+        found = examine(path, path.name)
+    shutil.rmtree(task.root)
     assert found.media
     return [(stream.type, stream.codec, stream.width, stream.height) for stream in found.media.streams]
 

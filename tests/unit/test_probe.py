@@ -1,31 +1,34 @@
 """What the prober tells of real files, and what becomes of answers that tell nothing."""
 
-import json
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from core.ffmpeg import probe
 from core.ffmpeg.probe import Probed
 from core.task import Media, Stream
-from core.worker import process, sandbox
-from support.source_server import MEDIA
+from core.worker.collect import Examine
+from core.worker.sandbox import Folder
+from support import containment
+from support.footage import CLIP
 
 
 @pytest.fixture(scope="module")
-def prober() -> Iterator[process.Conversation]:
-    running = process.Conversation(process.PROBER, sandbox.environment(home="/tmp"))
-    yield running
-    running.close()
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    made = containment.made(tmp_path_factory.mktemp("probe") / "task")
+    shutil.copy(CLIP, made.inputs)
+    return made
 
 
-def ask(prober: process.Conversation, path: Path) -> Probed:
-    return probe.read(prober.ask(json.dumps(str(path)), timeout_seconds=20), filename=path.name)
+@pytest.fixture(scope="module")
+def examine(folder: Folder) -> Iterator[Examine]:
+    with containment.prober(folder) as examine:
+        yield examine
 
 
-def test_prober_tells_the_facts_of_real_footage(prober: process.Conversation) -> None:
-    assert ask(prober, MEDIA / "bigbuckbunny.mp4") == Probed(
+def test_prober_tells_the_facts_of_real_footage(examine: Examine, folder: Folder) -> None:
+    assert examine(folder.inputs / CLIP.name, "in.mp4") == Probed(
         packets=True,
         media=Media(
             container="mp4",
@@ -49,20 +52,20 @@ def test_prober_tells_the_facts_of_real_footage(prober: process.Conversation) ->
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"\x00" * 5000, b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n"])
-def test_prober_answers_on_what_is_no_media(prober: process.Conversation, tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "i0.mp4"
+def test_prober_answers_on_what_is_no_media(examine: Examine, folder: Folder, content: bytes) -> None:
+    path = folder.inputs / "i0.mp4"
     path.write_bytes(content)
 
-    probed = ask(prober, path)
+    probed = examine(path, "in.mp4")
 
     assert probed.media is None
     assert probed.error
-    assert str(tmp_path) not in probed.error
+    assert str(folder.root) not in probed.error
 
 
-def test_prober_goes_on_after_a_file_it_cannot_read(prober: process.Conversation, tmp_path: Path) -> None:
-    assert ask(prober, tmp_path / "missing").error == "No such file or directory"
-    assert ask(prober, MEDIA / "bigbuckbunny.mp4").packets
+def test_prober_goes_on_after_a_file_it_cannot_read(examine: Examine, folder: Folder) -> None:
+    assert examine(folder.inputs / "missing", "in.mp4").error == "No such file or directory"
+    assert examine(folder.inputs / CLIP.name, "in.mp4").packets
 
 
 @pytest.mark.parametrize(

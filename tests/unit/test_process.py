@@ -12,6 +12,7 @@ from threading import Event, Timer
 import pytest
 
 from core.worker import process, sandbox
+from core.worker.process import Cut
 
 SHELL = "/bin/sh"
 
@@ -21,14 +22,19 @@ def run(
 ) -> tuple[process.Ended, list[str]]:
     """Run a shell script that may write lines to the descriptor $1."""
     lines: list[str] = []
+
+    def take(line: str) -> bool:
+        lines.append(line)
+        return True
+
     ended = process.run(
         lambda pipe: [SHELL, "-c", script, "sh", str(pipe)],
+        rules=sandbox.alone(),
         cwd=folder,
         env=sandbox.environment(home=str(folder)),
-        on_line=lines.append,
+        on_line=take,
         stop=stop or Event(),
-        timeout_seconds=timeout_seconds,
-        grace_seconds=grace_seconds,
+        limits=process.Limits(seconds=timeout_seconds, grace_seconds=grace_seconds),
     )
     return ended, lines
 
@@ -85,7 +91,7 @@ def test_run_ends_a_program_politely_in_time(tmp_path: Path) -> None:
         "trap 'echo bye >/dev/fd/$1; exit 7' TERM; while :; do sleep 0.05; done", tmp_path, timeout_seconds=1
     )
 
-    assert (ended.exit_code, ended.timed_out, ended.stopped) == (7, True, False)
+    assert (ended.exit_code, ended.cut) == (7, Cut.TIMED_OUT)
     assert lines == ["bye"]
 
 
@@ -95,7 +101,7 @@ def test_run_kills_a_program_that_does_not_listen(tmp_path: Path) -> None:
 
     ended, _ = run("trap '' TERM; while :; do sleep 0.05; done", tmp_path, stop=stop, grace_seconds=0.3)
 
-    assert ended == process.Ended(exit_code=-signal.SIGKILL, log=(), stopped=True)
+    assert ended == process.Ended(exit_code=-signal.SIGKILL, log=(), cut=Cut.STOPPED)
 
 
 def test_run_leaves_no_grandchild(tmp_path: Path) -> None:
@@ -107,17 +113,16 @@ def test_run_leaves_no_grandchild(tmp_path: Path) -> None:
 
 
 def test_run_says_when_there_is_no_such_program(tmp_path: Path) -> None:
-    ended = process.run(
-        lambda pipe: [str(tmp_path / "missing")],
-        cwd=tmp_path,
-        env={},
-        on_line=lambda line: None,
-        stop=Event(),
-        timeout_seconds=5,
-    )
-
-    assert ended.exit_code == 1
-    assert "FileNotFoundError" in ended.log[-1]
+    with pytest.raises(process.NotStarted, match="FileNotFoundError"):
+        process.run(
+            lambda pipe: [str(tmp_path / "missing")],
+            rules=sandbox.alone(),
+            cwd=tmp_path,
+            env={},
+            on_line=lambda line: True,
+            stop=Event(),
+            limits=process.Limits(seconds=5),
+        )
 
 
 def test_program_dies_with_a_killed_worker(tmp_path: Path) -> None:
@@ -143,10 +148,11 @@ WORKER = """
     import sys
     from pathlib import Path
     from threading import Event
-    from core.worker import process
+    from core.worker import process, sandbox
     process.run(
         lambda pipe: ["/bin/sh", "-c", f"echo $$ >/dev/fd/{pipe}; exec sleep 60"],
-        cwd=Path(sys.argv[1]), env={}, on_line=lambda line: print(line, flush=True), stop=Event(), timeout_seconds=60,
+        rules=sandbox.alone(), cwd=Path(sys.argv[1]), env={}, on_line=lambda line: print(line, flush=True),
+        stop=Event(), limits=process.Limits(seconds=60),
     )
 """
 

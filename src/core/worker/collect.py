@@ -21,18 +21,31 @@ MAX_FILES = 10_000
 Examine = Callable[[Path, str], Probed]
 
 
-def examiner(prober: Conversation) -> Examine:
-    """A function that has the prober look into a file, which the user knows by the name given."""
+class NotConfined(Exception):
+    """The prober did not take on its sandbox: nothing may be shown to it."""
+
+
+def examiner(prober: Conversation, folder: Path, rules: Sequence[str]) -> Examine:
+    """A function that has the prober look into a file of the folder, which the user knows by the name given.
+
+    From here on the prober lives under `rules`. Raises NotConfined.
+    """
+    answer = prober.ask(json.dumps({"folder": str(folder), "rules": list(rules)}), timeout_seconds=PROBE_SECONDS)
+    if answer is None or json.loads(answer) != {"confined": True}:
+        raise NotConfined("The prober did not take on its sandbox.")
 
     def examine(path: Path, filename: str) -> Probed:
-        return probe.read(prober.ask(json.dumps(str(path)), timeout_seconds=PROBE_SECONDS), filename=filename)
+        asked = json.dumps(str(path.relative_to(folder)))
+        return probe.read(prober.ask(asked, timeout_seconds=PROBE_SECONDS), filename=filename)
 
     return examine
 
 
 def collect(folder: Path, declared: Sequence[str], *, examine: Examine) -> list[Finished]:
     """Every file under `folder`. Raises TaskFailed with OUTPUT_MISSING, naming the output."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    # A link could lead out of the folder, and we may read more than the program that made it.
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    names = sorted(path.relative_to(folder).as_posix() for path in files)
     if len(names) > MAX_FILES:
         raise _missing(declared[0], f"The command wrote {len(names)} files; at most {MAX_FILES} are stored.")
     ranks = {name: _rank(name, declared) for name in names}

@@ -23,10 +23,12 @@ from core.ffmpeg import build, failure, probe, progress, validate
 from core.ffmpeg.command import Command
 from core.ports import Services
 from core.settings import Settings
-from core.task import Failure, FailureCode, Media, Output, Stage, Task, Timings
-from core.worker import collect, fetch, fetch_object, process, sandbox, upload
+from core.task import Failure, FailureCode, Media, Output, Progress, Stage, Task, Timings
+from core.worker import collect, fetch, fetch_object, process, sandbox, upload, watch
 from core.worker.failed import Stopped, TaskFailed
+from core.worker.process import Cut
 from core.worker.report import Reporter
+from core.worker.sandbox import Folder
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +53,10 @@ class Worker:
     settings: Settings
     ffmpeg: str
     prober: process.Conversation
+    layers: sandbox.Layers
     stop: Event
     now: Callable[[], datetime]
     report_every_seconds: float = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """A task's own place on disk: what it reads, what it writes, and what nobody keeps."""
-
-    inputs: Path
-    outputs: Path
-    temporary: Path
 
 
 def run(worker: Worker, task_id: str) -> Outcome:
@@ -98,7 +92,7 @@ def _reporter(worker: Worker, task: Task) -> Reporter:
 def _outcome(worker: Worker, task: Task, reporter: Reporter) -> tuple[Output, ...] | Failure | None:
     """The stored outputs, or why there are none; None when the worker was told to stop."""
     try:
-        with _folder(worker.settings.scratch, task) as folder:
+        with _folder(worker, task) as folder:
             return _transcoded(worker, task, folder, reporter)
     except TaskFailed as failed:
         return failed.failure
@@ -135,20 +129,20 @@ def _listed(outputs: tuple[Output, ...]) -> tuple[Output, ...]:
 
 
 @contextlib.contextmanager
-def _folder(scratch: Path, task: Task) -> Iterator[Folder]:
-    root = scratch.absolute() / f"{task.task_id}.{task.fence}"
-    folder = Folder(inputs=root / "in", outputs=root / "out", temporary=root / "tmp")
+def _folder(worker: Worker, task: Task) -> Iterator[Folder]:
+    folder = Folder(worker.settings.scratch.absolute() / f"{task.task_id}.{task.fence}")
     try:
-        for path in (folder.inputs, folder.outputs, folder.temporary):
-            path.mkdir(parents=True, mode=0o700)
+        sandbox.make(folder, worker.layers)
         yield folder
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        # The prober stands in it, and must not see it go: nothing is left for it to do.
+        worker.prober.close()
+        shutil.rmtree(folder.root, ignore_errors=True)
 
 
 def _transcoded(worker: Worker, task: Task, folder: Folder, reporter: Reporter) -> tuple[Output, ...]:
     command = _checked(task)
-    examine = collect.examiner(worker.prober)
+    examine = collect.examiner(worker.prober, folder.root, sandbox.for_prober(worker.layers, folder))
     local_names = _download(worker, task, folder)
     media = {name: _examined(folder.inputs / local, name, examine) for name, local in local_names.items()}
     reporter.enter(Stage.TRANSCODING)
@@ -242,24 +236,78 @@ def _run_ffmpeg(
     paths = {name: f"../{folder.inputs.name}/{local}" for name, local in inputs.items()}
     meter = progress.Meter(progress.expected(command, media))
 
-    def follow(line: str) -> None:
-        news = meter.feed(line)
-        if news:
-            reporter.progressed(news)
+    furthest = Progress()
 
-    ended = process.run(
-        lambda pipe: [worker.ffmpeg, *build.build(command, inputs=paths, progress_fd=pipe)],
-        cwd=folder.outputs,
-        env=sandbox.environment(home=str(folder.temporary)),
-        on_line=follow,
-        stop=worker.stop,
-        timeout_seconds=worker.settings.task_timeout_seconds,
-    )
-    if ended.stopped:
+    def follow(line: str) -> bool:
+        nonlocal furthest
+        news = meter.feed(line)
+        if news is None:
+            return False
+        reporter.progressed(news)
+        advanced = (news.frame, news.out_time_seconds) != (furthest.frame, furthest.out_time_seconds)
+        furthest = news
+        return advanced
+
+    settings = worker.settings
+    try:
+        ended = process.run(
+            lambda pipe: [worker.ffmpeg, *build.build(command, inputs=paths, progress_fd=pipe)],
+            rules=sandbox.for_ffmpeg(worker.layers, worker.ffmpeg, folder, max_file_bytes=settings.max_output_bytes),
+            cwd=folder.outputs,
+            env=sandbox.environment(home=str(folder.temporary)),
+            on_line=follow,
+            stop=worker.stop,
+            limits=_limits(settings, folder),
+        )
+    except process.NotStarted as fault:
+        log.error("ffmpeg was not started: %s", fault, extra={"action": "not_started"})
+        raise TaskFailed.of(
+            FailureCode.INTERNAL_ERROR, "ffmpeg could not be started; the worker's log says why."
+        ) from fault
+    if ended.cut is Cut.STOPPED:
         raise Stopped
-    if ended.timed_out:
-        limit = worker.settings.task_timeout_seconds
-        raise TaskFailed.of(FailureCode.TIMED_OUT, f"ffmpeg was ended after {limit} s, the most that a task may take.")
+    if ended.cut:
+        raise _cut_short(ended.cut, settings)
     if ended.exit_code != 0:
         shown = {path: name for name, path in paths.items()}
         raise TaskFailed(failure.explain(exit_code=ended.exit_code, log=ended.log, names=shown))
+
+
+def _limits(settings: Settings, folder: Folder) -> process.Limits:
+    return process.Limits(
+        seconds=settings.task_timeout_seconds,
+        stall_seconds=settings.stall_seconds,
+        memory_bytes=_memory_bytes(settings),
+        folder_bytes=settings.max_task_bytes,
+        folders=(folder.outputs, folder.temporary),
+    )
+
+
+def _memory_bytes(settings: Settings) -> int:
+    """Nine tenths of what there is, unless told otherwise: before the kernel ends somebody, we end ffmpeg."""
+    return settings.max_memory_bytes or watch.machine_bytes() * 9 // 10
+
+
+def _cut_short(cut: Cut, settings: Settings) -> TaskFailed:
+    code, message = {
+        Cut.TIMED_OUT: (
+            FailureCode.TIMED_OUT,
+            f"ffmpeg was ended after {settings.task_timeout_seconds} s, the most that a task may take.",
+        ),
+        Cut.STALLED: (
+            FailureCode.TIMED_OUT,
+            f"ffmpeg was ended because for {settings.stall_seconds} s it neither advanced nor read anything.",
+        ),
+        Cut.OUT_OF_MEMORY: (
+            FailureCode.OUT_OF_MEMORY,
+            f"ffmpeg was ended because it used more than {_memory_bytes(settings)} bytes of memory. Ask for smaller "
+            "frames, fewer outputs at once, or a faster preset.",
+        ),
+        # Not DISK_FULL, which is about the machine and worth another try.
+        Cut.TOO_LARGE: (
+            FailureCode.TRANSCODE_FAILED,
+            f"ffmpeg was ended because its files took more than {settings.max_task_bytes} bytes, the most that a "
+            "task may write. Ask for a shorter or smaller output.",
+        ),
+    }[cut]
+    return TaskFailed.of(code, message, retryable=False)

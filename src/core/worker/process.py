@@ -5,30 +5,62 @@ group of its own, which is killed when the call ends, and the kernel kills it wh
 """
 
 import contextlib
+import math
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from threading import Event
+from typing import IO
 
 from core.worker import sandbox
+from core.worker.watch import Watch
 
 TERM_GRACE_SECONDS = 5.0  # between the polite and the firm signal
 TICK_SECONDS = 0.2  # how soon a request to stop is noticed
 LOG_LINES = 200
 LOG_LINE_BYTES = 2000
 READ_BYTES = 65536
-PROBER = (sys.executable, "-I", str(Path(__file__).with_name("prober.py")))
+CANARY_SECONDS = 20.0
 
 
 class NoUsableFfmpeg(Exception):
     """There is no ffmpeg that can be used; the message says what to do."""
+
+
+class NotStarted(Exception):
+    """The program was not started: it is not there, or a layer of its sandbox could not be had."""
+
+
+class Cut(Enum):
+    """Why a program was ended before it ended by itself."""
+
+    STOPPED = "stopped"  # the worker is to end
+    TIMED_OUT = "timed_out"
+    STALLED = "stalled"
+    OUT_OF_MEMORY = "out_of_memory"
+    TOO_LARGE = "too_large"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a program may use. `folders` are those whose files together may have `folder_bytes`."""
+
+    seconds: float
+    stall_seconds: float = math.inf  # without a line that says something new, and without reading anything
+    memory_bytes: float = math.inf  # resident, of all processes in its group
+    folder_bytes: float = math.inf
+    folders: Sequence[Path] = ()
+    grace_seconds: float = TERM_GRACE_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +69,7 @@ class Ended:
 
     exit_code: int
     log: tuple[str, ...]
-    timed_out: bool = False
-    stopped: bool = False
+    cut: Cut | None = None
 
 
 @dataclass(slots=True)
@@ -67,60 +98,95 @@ class _Lines:
 class _Ladder:
     """Decides when a program must end, and how firmly it is told."""
 
-    deadline: float
+    watch: Watch
     stop: Event
-    grace_seconds: float
+    limits: Limits
+    deadline: float
     asked_at: float | None = None
-    timed_out: bool = False
-    stopped: bool = False
+    cut: Cut | None = None
 
     def signal_due(self, now: float) -> signal.Signals | None:
         if self.asked_at is not None:
-            return signal.SIGKILL if now >= self.asked_at + self.grace_seconds else None
-        self.stopped = self.stop.is_set()
-        self.timed_out = not self.stopped and now >= self.deadline
-        if self.stopped or self.timed_out:
-            self.asked_at = now
-            return signal.SIGTERM
+            return signal.SIGKILL if now >= self.asked_at + self.limits.grace_seconds else None
+        self.cut = self._cut(now)
+        if self.cut is None:
+            return None
+        self.asked_at = now
+        # What eats memory goes on doing so while it is asked to end.
+        return signal.SIGKILL if self.cut is Cut.OUT_OF_MEMORY else signal.SIGTERM
+
+    def _cut(self, now: float) -> Cut | None:
+        if self.stop.is_set():
+            return Cut.STOPPED
+        if now >= self.deadline:
+            return Cut.TIMED_OUT
+        if self.watch.memory_bytes(now) > self.limits.memory_bytes:
+            return Cut.OUT_OF_MEMORY
+        if self.watch.folder_bytes(now) > self.limits.folder_bytes:
+            return Cut.TOO_LARGE
+        if self.watch.idle_seconds(now) >= self.limits.stall_seconds:
+            return Cut.STALLED
         return None
 
 
 def run(
     arguments: Callable[[int], Sequence[str]],
     *,
+    rules: Sequence[str],
     cwd: Path,
     env: Mapping[str, str],
-    on_line: Callable[[str], None],
+    on_line: Callable[[str], bool],
     stop: Event,
-    timeout_seconds: float,
-    grace_seconds: float = TERM_GRACE_SECONDS,
+    limits: Limits,
 ) -> Ended:
-    """Run a program to its end. `arguments` makes its command line, given a descriptor to which it may write lines.
+    """Run a program under the sandbox's `rules` to its end.
 
-    Each such line goes to `on_line`; stderr is kept as the log. When `stop` is set or the time is over, the whole
-    process group is told to end, and killed `grace_seconds` later. Raises OSError when it cannot be started.
+    `arguments` makes its command line, given a descriptor to which it may write lines. Each such line goes to
+    `on_line`, which answers whether it tells of an advance; stderr is kept as the log. When `stop` is set or a limit
+    is reached, the whole process group is told to end, and killed `grace_seconds` later. Raises NotStarted, and
+    OSError where not even the launcher could be.
     """
     log: deque[str] = deque(maxlen=LOG_LINES)
-    ladder = _Ladder(deadline=time.monotonic() + timeout_seconds, stop=stop, grace_seconds=grace_seconds)
-    read_end, write_end = os.pipe()
-    with os.fdopen(read_end, "rb", buffering=0) as lines_pipe:
-        try:
-            process = _started(arguments(write_end), cwd=cwd, env=env, keep=(write_end,))
-        finally:
-            os.close(write_end)
+    faults: list[str] = []
+    with _pipe() as (lines_pipe, lines_end), _pipe() as (fault_pipe, fault_end):
+        argv = sandbox.wrapped(arguments(lines_end.fileno()), rules, fault=fault_end.fileno())
+        process = _started(argv, cwd=cwd, env=env, keep=(lines_end.fileno(), fault_end.fileno()))
+        lines_end.close()
+        fault_end.close()
         assert process.stderr is not None
+        began = time.monotonic()
+        watch = Watch(process.pid, limits.folders, active_at=began)
+        ladder = _Ladder(watch, stop, limits, deadline=began + limits.seconds)
+
+        def take(line: str) -> None:
+            if on_line(line):
+                watch.active_at = time.monotonic()
+
         with _ended_at_last(process), process.stderr as log_pipe:
-            readers = {lines_pipe.fileno(): _Lines(on_line), log_pipe.fileno(): _Lines(log.append)}
+            readers = {
+                lines_pipe.fileno(): _Lines(take),
+                fault_pipe.fileno(): _Lines(faults.append),
+                log_pipe.fileno(): _Lines(log.append),
+            }
             _follow(process, readers, ladder)
             exit_code = process.wait()
-    return Ended(exit_code=exit_code, log=tuple(log), timed_out=ladder.timed_out, stopped=ladder.stopped)
+    if faults:
+        raise NotStarted("; ".join(faults))
+    return Ended(exit_code=exit_code, log=tuple(log), cut=ladder.cut)
+
+
+@contextlib.contextmanager
+def _pipe() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb", buffering=0) as reading, os.fdopen(write_end, "wb", buffering=0) as writing:
+        yield reading, writing
 
 
 def _started(
-    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], keep: tuple[int, ...] = ()
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], keep: tuple[int, ...]
 ) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(  # noqa: S603 - an argument list that build.py made; never a shell
-        sandbox.wrapped(argv),
+        argv,
         cwd=cwd,
         env=dict(env),
         stdin=subprocess.DEVNULL,
@@ -177,7 +243,7 @@ class Conversation:
 
     def __post_init__(self) -> None:
         self.process = subprocess.Popen(  # noqa: S603 - our own module under our own interpreter
-            sandbox.wrapped(self.argv),
+            self.argv,
             env=dict(self.env),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -200,8 +266,9 @@ class Conversation:
         return None
 
     def close(self) -> None:
-        _signal_group(self.process, signal.SIGKILL)
-        self.process.wait()
+        if self.process.returncode is None:
+            _signal_group(self.process, signal.SIGKILL)
+            self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -222,10 +289,33 @@ class Conversation:
         return data
 
 
+def start_prober() -> Conversation:
+    """The prober, not confined yet: it takes on the sandbox when it is told of the task's folder."""
+    argv = [sys.executable, "-I", str(Path(__file__).with_name("prober.py")), str(os.getpid())]
+    return Conversation(argv, sandbox.environment(home="/"))
+
+
+@contextlib.contextmanager
+def canary(scratch: Path) -> Iterator[Callable[[], sandbox.Layers]]:
+    """Start the canary, with a marker in `scratch`; the function given waits for what it found."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="canary.", dir=scratch.absolute()))
+    try:
+        marker = folder / "marker"
+        marker.touch()
+        # Open to everybody: what then keeps the canary out is the sandbox alone.
+        marker.chmod(0o644)
+        folder.chmod(0o777)
+        with contextlib.closing(Conversation(sandbox.canary(marker), sandbox.environment(home="/"))) as talk:
+            yield lambda: sandbox.Layers.read(talk.ask("go", timeout_seconds=CANARY_SECONDS))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def find_ffmpeg(configured: str | None) -> str:
     """The path of ffmpeg: the configured one, else the static build of the imageio-ffmpeg wheel."""
     if configured:
-        return configured
+        return shutil.which(configured) or configured
     try:
         from imageio_ffmpeg import binaries
     except ImportError:

@@ -40,6 +40,7 @@ def create_app(
     settings: Settings,
     *,
     ffmpeg_version: str,
+    sandbox: str | None = None,
     clock: Callable[[], datetime] = _now,
     new_id: Callable[[], str] = _uuid,
     count: Callable[[str], None] = _ignore,
@@ -47,8 +48,9 @@ def create_app(
 ) -> FastAPI:
     """The API on `services`.
 
-    `count` is told the name of each thing that is worth a metric. `open_link` is given where the service itself
-    serves its outputs; without it there is no `/files`.
+    `sandbox` says how ffmpeg is contained, where it runs on this machine. `count` is told the name of each thing that
+    is worth a metric. `open_link` is given where the service itself serves its outputs; without it there is no
+    `/files`.
     """
     app = _Api(
         title=docs.TITLE,
@@ -61,7 +63,13 @@ def create_app(
     )
     errors.install(app)
     operations = routes.Operations(
-        services=services, settings=settings, ffmpeg_version=ffmpeg_version, clock=clock, new_id=new_id, count=count
+        services=services,
+        settings=settings,
+        ffmpeg_version=ffmpeg_version,
+        sandbox=sandbox,
+        clock=clock,
+        new_id=new_id,
+        count=count,
     )
     routes.install(app, operations)
     if open_link:

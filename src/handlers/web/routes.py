@@ -46,6 +46,7 @@ class Operations:
     services: Services
     settings: Settings
     ffmpeg_version: str
+    sandbox: str | None
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
     count: Callable[[str], None]
@@ -74,7 +75,7 @@ class Operations:
         return self._shown(self.services.store.get(asked), 200)
 
     def health(self) -> Response:
-        found = health.examine(self.services, ffmpeg_version=self.ffmpeg_version)
+        found = health.examine(self.services, ffmpeg_version=self.ffmpeg_version, sandbox=self.sandbox)
         return _json(models.shown_health(found), 200 if found.healthy else 503)
 
     def _executed(self, task_id: str) -> Task:
