@@ -144,9 +144,16 @@ def _filter_faults(one: Filter, files: Collection[str]) -> Iterator[str]:
     elif one.name not in ALLOWED:
         yield f"There is no filter {shown(one.name)} that may be used."
     else:
+        yield from _label_faults(one)
         yield from (fault for a in one.arguments if (fault := _argument_fault(one, a, files)))
         if fault := _sides_fault(one):
             yield f"The picture that the filter {one.name} makes {fault}"
+
+
+def _label_faults(one: Filter) -> Iterator[str]:
+    for label in (*one.inputs, *one.outputs, one.instance or ""):
+        if fault := values.fault(label):
+            yield f"The label {shown(label)} of the filter {one.name} {fault}"
 
 
 def _argument_fault(one: Filter, argument: Argument, files: Collection[str]) -> str | None:

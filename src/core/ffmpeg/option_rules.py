@@ -176,10 +176,10 @@ REFUSED: Mapping[str, str] = {
             authorization block boundary_tag cache_dir cname content_type cookies fec ftp-anonymous-password
             ftp-password ftp-user gateway headers http_opts http_proxy http_user_agent ice_description ice_genre
             ice_name ice_url local_addr local_port localaddr location method post_data protocol_opts
-            reconnect_on_http_error referer resource rtmp_app rtmp_conn rtmp_enhanced_codecs rtmp_flashver rtmp_pageurl
-            rtmp_playpath rtmp_subscribe rtmp_swfhash rtmp_swfurl rtmp_swfverify rtmp_tcurl rtp_muxer_options server smoother
-            srt_streamid srtp_in_params srtp_in_suite srtp_out_params srtp_out_suite stream_name user_agent
-            verifyhost
+            reconnect_on_http_error referer resource rtmp_app rtmp_conn rtmp_enhanced_codecs rtmp_flashver
+            rtmp_pageurl rtmp_playpath rtmp_subscribe rtmp_swfhash rtmp_swfurl rtmp_swfverify rtmp_tcurl
+            rtp_muxer_options server smoother srt_streamid srtp_in_params srtp_in_suite srtp_out_params
+            srtp_out_suite stream_name user_agent verifyhost
             """
         ),
         _NETWORK,

@@ -13,6 +13,8 @@ MOST_THREADS = 16
 SIZE = re.compile(r"\s*(\d{1,9})\s*[xX*]\s*(\d{1,9})\s*", re.ASCII)
 NUMBER = re.compile(r"\s*([-+]?\d+(?:\.\d*)?|[-+]?\.\d+)(?:e([-+]?\d{1,3}))?([kKMGT]?)i?B?\s*", re.ASCII)
 POWER = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+# A slash that divides follows a number, a word or a bracket; any other begins a path.
+PATH = re.compile(r"(?:^|[^\w)\]. ])/|^--|\.\.")
 WORDS = re.compile(r"[\w.+\-|,&#@ ()]*")
 SPACE = re.compile(r"\s+")
 
@@ -32,7 +34,7 @@ def rate(text: str | None) -> float | None:
 
 def fault(value: str) -> str | None:
     """What is wrong with a value that is neither free text nor a file, as the end of a sentence."""
-    if value.startswith("/") or "://" in value or ".." in value:
+    if PATH.search(value):
         return "looks like a path or a URL, which it cannot be."
     return formula_fault(value)
 
