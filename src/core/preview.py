@@ -1,13 +1,14 @@
 """Validate: what registering would say of a command, and what ffmpeg would be told. Nothing is stored or fetched."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from core import urls
 from core.errors import CommandNotAllowed, UrlNotAllowed
 from core.ffmpeg import advice, build, compute, validate
 from core.ffmpeg.command import Command
+from core.ffmpeg.compute import Compute
 from core.register import Registration
 
 PROGRESS_FD = 3  # any open descriptor; the worker's own may be another
@@ -19,9 +20,9 @@ class Preview:
 
     command: str | None
     arguments: tuple[str, ...] = ()
-    compute: compute.Compute = "cpu"
+    compute: Compute = "cpu"
     warnings: tuple[str, ...] = ()
-    violations: tuple[Mapping[str, Any], ...] = field(default=())
+    violations: tuple[Mapping[str, Any], ...] = ()
 
 
 def preview(wanted: Registration) -> Preview:

@@ -99,7 +99,7 @@ GRAMMAR = st.text(alphabet="ab=:[],;'\\ @\n/0.sws_flags", max_size=40)
 
 
 @given(GRAMMAR | st.text(max_size=30))
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_what_is_emitted_reads_the_same(text: str) -> None:
     try:
         graph = parse(text)
@@ -124,7 +124,7 @@ FILTERS = st.builds(
 
 
 @given(st.lists(st.lists(FILTERS, min_size=1, max_size=3).map(tuple).map(Chain), min_size=1, max_size=3).map(tuple))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_graph_survives_being_written(chains: tuple[Chain, ...]) -> None:
     graph = Graph(chains=chains)
     assert parse(emit(graph)) == graph

@@ -18,15 +18,20 @@ def warnings(command: Command) -> list[str]:
 def _of(output: Output, command: Command) -> Iterator[str]:
     codec = _video_codec(output)
     pixels = last(output.options, "pix_fmt") or ""
-    if MP4.search(output.name) and "faststart" not in (flags := last(output.options, "movflags") or ""):
-        if "frag" not in flags and last(output.options, "f") in (None, "mp4", "mov", "ipod"):
-            yield f"{output.name} is played only when it is loaded whole: add -movflags +faststart."
+    flags = last(output.options, "movflags") or ""
+    if _is_mp4(output) and "faststart" not in flags and "frag" not in flags:
+        yield f"{output.name} is played only when it is loaded whole: add -movflags +faststart."
     if codec == "h264_nvenc" and TEN_BITS.fullmatch(pixels):
         yield f"h264_nvenc cannot encode {pixels}: use -pix_fmt yuv420p, or hevc_nvenc."
     if NEEDS_EVEN.fullmatch(codec or ("libx264" if MP4.search(output.name) else "")):
         yield from _odd_sizes(output, command)
     if codec == "copy" and _filters_video(output):
         yield f"The video of {output.name} is both copied and filtered, which ffmpeg refuses: name an encoder."
+
+
+def _is_mp4(output: Output) -> bool:
+    named = last(output.options, "f")
+    return named in ("mp4", "mov", "ipod") if named else MP4.search(output.name) is not None
 
 
 def _odd_sizes(output: Output, command: Command) -> Iterator[str]:

@@ -91,8 +91,10 @@ def _refusal(option: Option) -> str | None:
     kind = options.find(option.name)
     if reason := REFUSED.get(option.name):
         return reason
+    if fault := values.fault(option.specifier or ""):
+        return f"its stream specifier {fault}"
     if kind is None or option.name in DROPPED or option.name in TAKES or option.name in MAIN_SWITCHES:
-        return values.fault(option.specifier or "")
+        return None
     if kind.protocols_only:
         return "it is for a network or a disc, and a command reads and writes files only."
     return "nobody has judged what it may do." if not kind.types or kind.types & TEXT_TYPES else None
