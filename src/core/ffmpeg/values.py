@@ -15,6 +15,11 @@ NUMBER = re.compile(r"\s*([-+]?\d+(?:\.\d*)?|[-+]?\.\d+)(?:e([-+]?\d{1,3}))?([kK
 POWER = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 # A slash that divides follows a number, a word or a bracket; any other begins a path.
 PATH = re.compile(r"(?:^|[^\w)\]. ])/|^--|\.\.")
+PROTOCOL = re.compile(
+    r"(?:^|[=|,;'\[])(?:async|bluray|cache|concatf?|crypto|data|fd|file|ftp|gophers?|https?|md5|pipe|rtmp\w*|rtp|sftp"
+    r"|shared|srt|subfile|tcp|tee|tls|udp\w*|unix)[:,]",
+    re.IGNORECASE,
+)
 WORDS = re.compile(r"[\w.+\-|,&#@ ()]*")
 SPACE = re.compile(r"\s+")
 
@@ -34,7 +39,7 @@ def rate(text: str | None) -> float | None:
 
 def fault(value: str) -> str | None:
     """What is wrong with a value that is neither free text nor a file, as the end of a sentence."""
-    if PATH.search(value):
+    if PATH.search(value) or PROTOCOL.search(value):
         return "looks like a path or a URL, which it cannot be."
     return formula_fault(value)
 
