@@ -111,6 +111,7 @@ def verdict(text: str, *inputs: str, output: str = "out.mp4") -> list[str]:
         ("-hwaccel cuda -hwaccel_device 0 -i a.mp4 -c:v h264_nvenc -gpu 0 -rc vbr out.mp4", ["a.mp4"]),
         ("-init_hw_device cuda=gpu:0 -filter_hw_device gpu -i a.mp4 -vf hwupload_cuda out.mp4", ["a.mp4"]),
         ("-i a.mp4 -bsf:v setts=ts='if(eq(N\\,0)\\,0\\,PTS)' -c copy out.mp4", ["a.mp4"]),
+        ("-i a.mp4 -r ntsc -threads auto -vf fps=source_fps*2 out.mp4", ["a.mp4"]),
         ("-f rawvideo -video_size 64x64 -framerate 30000/1001 -pixel_format rgb24 -i a.rgb out.mp4", ["a.rgb"]),
     ],
 )
@@ -137,6 +138,12 @@ def test_a_legitimate_command_is_allowed(text: str, inputs: list[str]) -> None:
         ("-i a.mp4 -vf scale=nosuch=1 out.mp4", "The filter scale has no option nosuch."),
         ("-i a.mp4 -vf hflip=1 out.mp4", "The filter hflip has more values without a name than it has options."),
         ("-i a.mp4 -vf scale=[ out.mp4", "The filter graph cannot be read: a label is empty."),
+        ("-threads 9*99 -i a.mp4 out.mp4", "The value of -threads, 9*99, must be a plain number."),
+        (
+            "-i a.mp4 -r 1000*1000 out.mp4",
+            "The value of -r, 1000*1000, must be a plain rate, such as 25 or 30000/1001.",
+        ),
+        ("-i a.mp4 -vf split=8*99 out.mp4", "The option outputs of the filter split must be a plain number."),
         ("-i a.mp4 -vf fps=241 out.mp4", "The option fps of the filter fps is more than 240, which is the most."),
         (
             r"-i a.mp4 -vf 'gblur=sigma=wh ile (1\,1)' out.mp4",

@@ -50,7 +50,6 @@ CAPS: Mapping[tuple[str, str], float] = {
     ("showspectrum", "fps"): values.MOST_FRAMES_PER_SECOND,
     ("showcwt", "rate"): values.MOST_FRAMES_PER_SECOND,
     ("showcwt", "r"): values.MOST_FRAMES_PER_SECOND,
-    ("drawtext", "rate"): values.MOST_FRAMES_PER_SECOND,
 }
 
 
@@ -195,7 +194,10 @@ def _refusal(of: str, name: str) -> str:
 
 def _cap_fault(of: str, name: str, value: str) -> str | None:
     most = CAPS.get((of, name)) or CAPS.get(("", name))
-    return values.most_fault(values.rate(value), most) if most else None
+    if not most:
+        return None
+    # A text may be a formula, such as source_fps*2 or 25*4, and a number may not.
+    return values.most_fault(values.rate(value), most) if _options(of)[name] else values.count_fault(value, most)
 
 
 def _sides_fault(one: Filter) -> str | None:

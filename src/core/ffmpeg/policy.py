@@ -146,7 +146,7 @@ def _plain_fault(name: str, value: str) -> str | None:
         values.fault(value)
         or (values.size_fault(value) if name in SIZES else None)
         or (values.rate_fault(value) if name in RATES else None)
-        or (values.most_fault(values.number(value), most) if most else None)
+        or (values.count_fault(value, most) if most else None)
     )
 
 

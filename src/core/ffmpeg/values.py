@@ -12,6 +12,7 @@ MOST_THREADS = 16
 
 SIZE = re.compile(r"\s*(\d{1,9})\s*[xX*]\s*(\d{1,9})\s*", re.ASCII)
 NUMBER = re.compile(r"\s*([-+]?\d+(?:\.\d*)?|[-+]?\.\d+)(?:e([-+]?\d{1,3}))?([kKMGT]?)i?B?\s*", re.ASCII)
+RATE_NAME = re.compile(r"[a-z-]+")
 POWER = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 # A slash that divides follows a number, a word or a bracket; any other begins a path.
 PATH = re.compile(r"(?:^|[^\w)\]. ])/|^--|\.\.")
@@ -66,7 +67,16 @@ def sides_fault(width: float | None, height: float | None) -> str | None:
 
 
 def rate_fault(value: str) -> str | None:
+    # ffmpeg would compute a formula here, so that 1000*1000 passed for nothing; a name such as ntsc is no formula.
+    if rate(value) is None and not RATE_NAME.fullmatch(value):
+        return "must be a plain rate, such as 25 or 30000/1001."
     return most_fault(rate(value), MOST_FRAMES_PER_SECOND)
+
+
+def count_fault(value: str, most: float) -> str | None:
+    if number(value) is None and value != "auto":
+        return "must be a plain number."
+    return most_fault(number(value), most)
 
 
 def most_fault(value: float | None, most: float) -> str | None:
