@@ -32,8 +32,9 @@ unit contract journey infra: $(VENV)/dev.stamp ## one part of the tests
 bench: $(VENV)/dev.stamp ## measure the service against raw ffmpeg on this machine
 	@$(BIN)/python tools/bench.py
 
-options: $(VENV)/local.stamp ## make the table of ffmpeg's options anew from the installed build
+options: $(VENV)/local.stamp ## make the tables of ffmpeg's options and filters anew from the installed build
 	$(BIN)/python tools/options_table.py
+	$(BIN)/python tools/filters_table.py
 
 UVC := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"

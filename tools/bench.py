@@ -4,6 +4,7 @@ Every figure stands beside its peer, measured in the same run and in turns with 
 the ratios. BENCH_REPEATS (default 5) sets how often each is measured; the median counts.
 """
 
+import contextlib
 import os
 import platform
 import shutil
@@ -18,8 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from core.errors import CommandNotAllowed
+from core.ffmpeg import validate
 from core.worker import process, sandbox
 from support import containment
+from support.cases import Case, cases
 from support.service import ROOT, Service, running
 from support.source_server import MEDIA, serving
 
@@ -43,6 +47,7 @@ def main() -> None:
             measure_api(service, f"{source.url}/media/short.mp4")
         measure_containment(clips["60 s"], Path(folder))
     measure_imports()
+    measure_judging()
 
 
 def version() -> str:
@@ -220,6 +225,21 @@ def measure_imports() -> None:
         f"  ratio of the last two          {handler / imports:6.3f}     without the interpreter's own start: ", end=""
     )
     print(f"{(handler - bare) / (imports - bare):.3f}")
+
+
+def measure_judging() -> None:
+    took = sorted(min(judging(case) for _ in range(REPEATS)) for case in cases())
+    p50, p99 = (took[int(len(took) * part)] * 1000 for part in (0.5, 0.99))
+    print(f"Judging a command, over {len(took)} of them, each the best of {REPEATS}")
+    print(f"  p50 {p50:6.3f} ms   p99 {p99:6.3f} ms   most {took[-1] * 1000:6.3f} ms")
+
+
+def judging(case: Case) -> float:
+    def judge() -> None:
+        with contextlib.suppress(CommandNotAllowed):
+            validate.check(case.command, input_names=case.inputs, output_names=[case.output])
+
+    return timed(judge)
 
 
 def run_python(statement: str, env: dict[str, str]) -> None:

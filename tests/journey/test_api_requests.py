@@ -45,7 +45,6 @@ def with_(**changes: Any) -> dict[str, Any]:
         (with_(command=["-i", "a"]), "command"),
         (with_(command=""), "command"),
         (with_(input_files=...), "input_files"),
-        (with_(input_files={}), "input_files"),
         (with_(input_files=None), "input_files"),
         (with_(input_files=["https://media.example.com/a.mp4"]), "input_files"),
         (with_(input_files={"input.mp4": 5}), "input_files.input.mp4"),
@@ -70,6 +69,47 @@ def test_register_names_the_field_that_is_wrong(api: Api, body: Any, field: str)
     answer = api.http.post("/ffmpeg/register", content=json.dumps(body), headers=JSON)
     assert error_of(answer) == (400, "INVALID_ARGUMENT", field)
     assert field in answer.json()["error"]["message"]
+
+
+def test_a_command_that_reads_no_file_needs_no_input_files(api: Api) -> None:
+    body = with_(command="-f lavfi -i testsrc2=d=1 output.mp4", input_files={})
+    assert api.http.post("/ffmpeg/register", json=body).status_code == 201
+
+
+def test_no_input_files_for_a_command_that_reads_one_is_refused(api: Api) -> None:
+    answer = api.http.post("/ffmpeg/register", json=with_(input_files={}))
+    assert error_of(answer) == (400, "COMMAND_NOT_ALLOWED", None)
+
+
+def test_validate_gives_the_arguments_and_stores_nothing(api: Api) -> None:
+    answer = api.http.post("/ffmpeg/validate", json=with_(command="-i input.mp4 -vf scale=1280:-1 output.mp4"))
+    body = models.Validation.model_validate_json(answer.text)
+    assert answer.status_code == 200
+    assert (body.valid, body.command, body.compute) == (True, "-i input.mp4 -vf scale=1280:-1 output.mp4", "cpu")
+    assert body.arguments is not None
+    assert body.arguments[-5:] == ("-vf", "scale=w=1280:h=-1", "-fs", "21474836480", "file:./output.mp4")
+    assert body.warnings == (
+        "output.mp4 is played only when it is loaded whole: add -movflags +faststart.",
+        "scale=1280:-1 may give an odd size, which yuv420p cannot have: use even numbers, and -2.",
+    )
+    assert body.violations == ()
+
+
+def test_validate_lists_all_that_is_wrong_and_is_no_error(api: Api) -> None:
+    asked = with_(command="-i input.mp4 -vf movie=x -report output.mp4", input_files={"input.mp4": "ftp://host/a"})
+    answer = api.http.post("/ffmpeg/validate", json=asked)
+    body = models.Validation.model_validate_json(answer.text)
+    assert (answer.status_code, body.valid, body.command, body.arguments) == (200, False, None, None)
+    assert [(one.position, one.token) for one in body.violations] == [
+        (4, "-report"),
+        (3, "movie=x"),
+        (None, "input.mp4"),
+    ]
+
+
+def test_validate_of_a_body_without_form_is_an_error(api: Api) -> None:
+    assert error_of(api.http.post("/ffmpeg/validate", json=with_(command=...))) == (400, "INVALID_ARGUMENT", "command")
+    assert error_of(api.http.post("/ffmpeg/validate", content=b"{}", headers={"Content-Type": "text/plain"}))[0] == 415
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from core.errors import CommandNotAllowed
 from core.ffmpeg import names, options
 from core.ffmpeg.command import Command, Input, Option, Output
-from core.ffmpeg.validate import DROPPED, REFUSED, check
+from core.ffmpeg.option_rules import DROPPED, REFUSED
+from core.ffmpeg.validate import check
 
 
 def refusal(text: str, inputs: Sequence[str] = ("in.mp4",), outputs: Sequence[str] = ("out.mp4",)) -> CommandNotAllowed:
@@ -105,7 +106,10 @@ def test_check_reports_every_violation_with_word_and_position() -> None:
             "-vaapi_device /etc/passwd -i in.mp4 out.mp4",
             "-vaapi_device is not allowed: it opens a device by a path; -hwaccel cuda needs none.",
         ),
-        ("-init_hw_device drm:/etc/passwd -i in.mp4 out.mp4", "-init_hw_device may be cuda only, not drm:/etc/passwd."),
+        (
+            "-init_hw_device drm:/etc/passwd -i in.mp4 out.mp4",
+            "The value of -init_hw_device, drm:/etc/passwd, may be cuda only.",
+        ),
     ],
 )
 def test_check_refuses(text: str, reason: str) -> None:

@@ -39,6 +39,7 @@ def bodies(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def test_the_operations_are_those_of_the_contract(spec: dict[str, Any]) -> None:
     assert {name: operation["operationId"] for name, operation in operations(spec)} == {
         "POST /ffmpeg/register": "register",
+        "POST /ffmpeg/validate": "validate",
         "POST /ffmpeg/execute/{task_id}": "execute",
         "GET /ffmpeg/status/{task_id}": "status",
         "GET /ffmpeg/health": "health",

@@ -20,6 +20,7 @@ class Kind:
     on_output: bool = False
     takes_specifier: bool = False
     types: frozenset[str] = frozenset()  # of an AVOption: int, flags, string ...; several when its bearers differ
+    protocols_only: bool = False  # an AVOption that neither a codec nor a format has
 
 
 def find(name: str) -> Kind | None:
@@ -52,11 +53,13 @@ def _main(words: list[str]) -> Kind:
 
 
 def _av(words: list[str]) -> Kind:
+    bearers = {"codec", "format", "protocol", "scaler", "resampler"}.intersection(words)
     # ffmpeg refuses what only encodes or muxes before an input, and lets everything pass before an output.
     return Kind(
         takes_value=True,
         on_input=words[-1] != "E",
         on_output=True,
         takes_specifier=True,
-        types=frozenset(words).difference({"codec", "format", "protocol", "scaler", "resampler", "E", "D", "DE"}),
+        types=frozenset(words).difference(bearers, {"E", "D", "DE"}),
+        protocols_only=bearers == {"protocol"},
     )

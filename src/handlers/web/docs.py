@@ -50,7 +50,7 @@ _LOCATION = {"Location": {"description": "The task's status.", "schema": {"type"
 
 def restore_examples(spec: dict[str, Any]) -> None:
     """Put the examples in again as they are: FastAPI leaves the nulls out, which the schemas require."""
-    described = {operation["operation_id"]: operation for operation in (REGISTER, EXECUTE, STATUS, HEALTH)}
+    described = {operation["operation_id"]: operation for operation in (REGISTER, VALIDATE, EXECUTE, STATUS, HEALTH)}
     for methods in spec["paths"].values():
         for operation in methods.values():
             for status, response in described[operation["operationId"]]["responses"].items():
@@ -78,6 +78,18 @@ _UNKNOWN_TASK = _error("There is no such task.", "TASK_NOT_FOUND")
 _NO_WORKER = _error(
     "The task is stored, but no worker could be asked for. Execute it again.", "DISPATCH_UNAVAILABLE", headers=_LATER
 )
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            "application/json": {
+                "examples": {
+                    "one_output": {"summary": "one output", "value": examples.REGISTRATION},
+                    "two_outputs": {"summary": "two outputs", "value": examples.TWO_OUTPUTS},
+                }
+            }
+        }
+    }
+}
 
 REGISTER: dict[str, Any] = {
     "methods": ["POST"],
@@ -106,18 +118,29 @@ REGISTER: dict[str, Any] = {
         503: _NO_WORKER,
         "default": _OTHER,
     },
-    "openapi_extra": {
-        "requestBody": {
-            "content": {
-                "application/json": {
-                    "examples": {
-                        "one_output": {"summary": "one output", "value": examples.REGISTRATION},
-                        "two_outputs": {"summary": "two outputs", "value": examples.TWO_OUTPUTS},
-                    }
-                }
-            }
-        }
+    "openapi_extra": _BODY,
+}
+VALIDATE: dict[str, Any] = {
+    "methods": ["POST"],
+    "operation_id": "validate",
+    "tags": ["Tasks"],
+    "summary": "Validate a command",
+    "description": "What register would say of the same body, and the exact arguments that ffmpeg would get. Nothing "
+    "is stored, fetched or run. A command or a URL that may not run is no error here: it is listed in `violations`.",
+    "status_code": 200,
+    "responses": {
+        200: _answer(
+            models.Validation,
+            "The verdict, and every reason for a bad one.",
+            {"valid": examples.VALID, "invalid": examples.INVALID},
+        ),
+        400: _error("The request has not the form of a registration.", "INVALID_ARGUMENT"),
+        413: _error("The body is larger than 256 KB.", "REQUEST_TOO_LARGE"),
+        415: _error("The body is not declared as JSON.", "UNSUPPORTED_MEDIA_TYPE"),
+        500: _INTERNAL,
+        "default": _OTHER,
     },
+    "openapi_extra": _BODY,
 }
 EXECUTE: dict[str, Any] = {
     "methods": ["POST"],

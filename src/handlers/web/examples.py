@@ -109,6 +109,35 @@ FAILED: dict[str, Any] = {
     },
 }
 
+VALID: dict[str, Any] = {
+    "valid": True,
+    "command": REGISTRATION["command"],
+    "arguments": [
+        *("-nostdin", "-hide_banner", "-y", "-loglevel", "level+warning", "-nostats", "-max_alloc", "536870912"),
+        *("-progress", "pipe:3", "-stats_period", "0.5", "-protocol_whitelist", "file"),
+        *("-format_whitelist", "mov,matroska,mp3", "-max_pixels", "67108864", "-i", "file:../in/i0.mp4"),
+        *("-vf", "scale=w=-2:h=720", "-c:v", "libx264", "-crf", "23", "-c:a", "aac"),
+        *("-fs", "21474836480", "file:./output.mp4"),
+    ],
+    "compute": "cpu",
+    "warnings": ["output.mp4 is played only when it is loaded whole: add -movflags +faststart."],
+    "violations": [],
+}
+INVALID: dict[str, Any] = {
+    "valid": False,
+    "command": None,
+    "arguments": None,
+    "compute": "cpu",
+    "warnings": [],
+    "violations": [
+        {
+            "position": 3,
+            "token": "movie=logo.png[l];[in][l]overlay",
+            "reason": "The filter movie is not allowed: it opens files that are not declared.",
+        }
+    ],
+}
+
 _CHECKS = {
     "task_store": {"ready": True, "detail": "tasks are stored in a table of DynamoDB"},
     "object_store": {"ready": True, "detail": "outputs are stored in a bucket of S3"},

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from core import health, register, urls
+from core import health, preview, register, urls
 from core import task as domain
 from core.errors import InvalidArgument
 from handlers.web import examples
@@ -34,8 +34,9 @@ class Registration(Wire):
         description="The ffmpeg command, written with the names of `input_files` and of the outputs. "
         "A leading `ffmpeg` is allowed.",
     )
-    input_files: Annotated[dict[str, str], Field(min_length=1, max_length=MAX_FILES)] = Field(
-        description="Each name in the command, and the URL its bytes come from: http, https, or s3 of a listed bucket."
+    input_files: Annotated[dict[str, str], Field(max_length=MAX_FILES)] = Field(
+        description="Each name in the command, and the URL its bytes come from: http, https, or s3 of a listed bucket. "
+        "Empty only when all that the command reads is made by `-f lavfi`."
     )
     output_filename: str | None = Field(default=None, description="The one file that the command writes.")
     output_files: Annotated[list[str], Field(min_length=1, max_length=MAX_FILES)] | None = Field(
@@ -141,6 +142,27 @@ class Task(Wire):
     correlation_id: str
 
 
+class Violation(Wire):
+    """One thing that is wrong with a command."""
+
+    position: int | None = Field(description="Which word of the command it is, from 0; null where it is none of them.")
+    token: str = Field(description="The word, or its first 200 bytes.")
+    reason: str
+
+
+class Validation(Wire):
+    """What registering would say of a command, and what ffmpeg would be told."""
+
+    valid: bool
+    command: str | None = Field(description="The command as it was understood; null when it may not run.")
+    arguments: tuple[str, ...] | None = Field(
+        description="All that ffmpeg gets, with the names of the files as the worker has them; null when invalid."
+    )
+    compute: str = Field(json_schema_extra={"enum": ["gpu", "cpu"]}, description="What a worker needs for it.")
+    warnings: tuple[str, ...] = Field(description="What may well disappoint, and what to do about it.")
+    violations: tuple[Violation, ...] = Field(description="All that is wrong; empty when valid.")
+
+
 class Ffmpeg(Wire):
     version: str
 
@@ -191,6 +213,18 @@ def shown_task(task: domain.Task, *, link: Callable[[str], str], uri: Callable[[
         started_at=task.started_at,
         finished_at=task.finished_at,
         correlation_id=task.correlation_id,
+    )
+
+
+def shown_preview(found: preview.Preview) -> Validation:
+    valid = found.command is not None
+    return Validation(
+        valid=valid,
+        command=found.command,
+        arguments=found.arguments if valid else None,
+        compute=found.compute,
+        warnings=found.warnings,
+        violations=tuple(Violation.model_validate(dict(one)) for one in found.violations),
     )
 
 

@@ -1,4 +1,4 @@
-"""The four operations, each from a request to a verb of core and back. What they promise in words is in docs.py.
+"""The operations, each from a request to a verb of core and back. What they promise in words is in docs.py.
 
 Answers are written by pydantic straight into the response: FastAPI would validate its own output once more.
 """
@@ -17,6 +17,7 @@ from core import health
 from core.errors import TaskNotFound, UnsupportedMediaType
 from core.execute import execute
 from core.ports import Services
+from core.preview import preview
 from core.register import register
 from core.settings import Settings
 from core.task import Task
@@ -67,6 +68,9 @@ class Operations:
             task = self._executed(task_id)
         return self._shown(task, 201, {"Location": f"/ffmpeg/status/{task_id}"})
 
+    def validate(self, body: models.Registration) -> Response:
+        return _json(models.shown_preview(preview(body.to_domain())), 200)
+
     def execute(self, task_id: TaskId) -> Response:
         return self._shown(self._executed(_checked(task_id)), 202)
 
@@ -97,6 +101,7 @@ def install(app: FastAPI, operations: Operations) -> None:
     # On the application itself: FastAPI matches the routes of an included router at more cost.
     add: Callable[..., Any] = app.add_api_route
     add("/ffmpeg/register", operations.register, **docs.REGISTER, dependencies=[Depends(json_body)])
+    add("/ffmpeg/validate", operations.validate, **docs.VALIDATE, dependencies=[Depends(json_body)])
     add("/ffmpeg/execute/{task_id}", operations.execute, **docs.EXECUTE)
     add("/ffmpeg/status/{task_id}", operations.status, **docs.STATUS)
     add("/ffmpeg/health", operations.health, **docs.HEALTH)

@@ -1,0 +1,55 @@
+"""Validate: what registering would say of a command, and what ffmpeg would be told. Nothing is stored or fetched."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core import urls
+from core.errors import CommandNotAllowed, UrlNotAllowed
+from core.ffmpeg import advice, build, compute, validate
+from core.ffmpeg.command import Command
+from core.ffmpeg.compute import Compute
+from core.register import Registration
+
+PROGRESS_FD = 3  # any open descriptor; the worker's own may be another
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """`command` is None when the command may not run; `violations` are as in CommandNotAllowed."""
+
+    command: str | None
+    arguments: tuple[str, ...] = ()
+    compute: Compute = "cpu"
+    warnings: tuple[str, ...] = ()
+    violations: tuple[Mapping[str, Any], ...] = ()
+
+
+def preview(wanted: Registration) -> Preview:
+    bad_urls = tuple(_url_violations(wanted.input_files))
+    try:
+        command = validate.check(wanted.command, input_names=wanted.input_files, output_names=wanted.output_files)
+    except CommandNotAllowed as refusal:
+        return Preview(command=None, violations=(*refusal.details["violations"], *bad_urls))
+    if bad_urls:
+        return Preview(command=None, violations=bad_urls)
+    return Preview(
+        command=command.text,
+        arguments=_arguments(command, wanted.input_files),
+        compute=compute.needs(command),
+        warnings=tuple(advice.warnings(command)),
+    )
+
+
+def _arguments(command: Command, input_files: Mapping[str, str]) -> tuple[str, ...]:
+    """What the worker passes to ffmpeg."""
+    paths = {name: f"../in/{build.local_name(index, name)}" for index, name in enumerate(input_files)}
+    return build.build(command, inputs=paths, progress_fd=PROGRESS_FD)
+
+
+def _url_violations(input_files: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+    for name, url in input_files.items():
+        try:
+            urls.check(url, field=f"input_files.{name}")
+        except UrlNotAllowed as refusal:
+            yield {"position": None, "token": name[:100], "reason": refusal.message}
