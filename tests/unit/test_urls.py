@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core import addresses, urls
@@ -134,6 +134,7 @@ def test_addresses_of_the_internet_are_public(address: str) -> None:
     assert addresses.is_public(ipaddress.ip_address(address))
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=2**32 - 1).map(ipaddress.IPv4Address))
 def test_what_python_calls_private_is_never_public(address: ipaddress.IPv4Address) -> None:
     if not address.is_global or address.is_multicast or address.is_reserved:
@@ -227,6 +228,7 @@ def mutated(draw: st.DrawFn) -> str:
     return url
 
 
+@settings(deadline=None)
 @given(mutated())
 def test_no_mutation_makes_two_readers_differ_or_names_a_private_host(url: str) -> None:
     """Whatever passes is an ASCII host that httpx reads as we do, and no private address in anybody's spelling."""
