@@ -53,7 +53,8 @@ PROTOCOL = re.compile(NAMES + r"\\*:")
 ESCAPED_PROTOCOL = re.compile(NAMES + r"\\+:")  # a bare colon is between two options there
 LISTS = re.compile(r"-(?:vf|af|filter|lavfi|i$|bsf|x264opts|[a-z0-9]+-params)")
 GRAPH = re.compile(r"-(?:vf|af|filter|lavfi|i$)")
-DRAWN = re.compile(r"(?<![a-z])(?:text|timecode|key|value|force_style)=(?:\\.|[^:,;\[\]\\])*")
+# A value that is only shown: what is escaped there, in one level (\\;) or in both (\\\\:), does not end it.
+DRAWN = re.compile(r"(?<![a-z])(?:text|timecode|key|value|force_style)=(?:\\\\.|\\.|[^:,;\[\]\\])*")
 
 
 def escapes(arguments: Sequence[str]) -> list[str]:
