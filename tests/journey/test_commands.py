@@ -1,4 +1,4 @@
-"""The allowed cases to their end on the real ffmpeg, with the argument list and the folders that the worker has.
+"""The allowed cases to their end on the real ffmpeg, in the containment and the folders that the worker has.
 
 And graphs: whenever the real ffmpeg takes a graph as it was written, it takes what we make of it.
 """
@@ -13,7 +13,8 @@ import pytest
 
 from core.ffmpeg import build, filters, graph
 from core.ffmpeg.validate import check
-from support import footage
+from core.worker import process
+from support import containment, footage
 from support.cases import Case, cases
 
 CASES = cases()
@@ -52,22 +53,23 @@ class Ended:
 
 
 def ran(folder: Path, media: Path, text: str, inputs: Sequence[str], outputs: Sequence[str]) -> Ended:
-    """The command, in folders as the worker has them."""
-    for name in ("in", "out", "tmp"):
-        (folder / name).mkdir()
+    """The command, judged, built and run as the worker does it."""
     command = check(text, input_names=inputs, output_names=outputs)
     local = {name: build.local_name(index, name) for index, name in enumerate(inputs)}
+    work = containment.made(folder / "task")
     for name in inputs:
         if not source(media, name).exists():
             pytest.skip(f"no file like {name} on this machine")
-        shutil.copy(source(media, name), folder / "in" / local[name])
+        shutil.copy(source(media, name), work.inputs / local[name])
     paths = {name: f"../in/{path}" for name, path in local.items()}
-    arguments = build.build(command, inputs=paths, progress_fd=1)
-    done = subprocess.run(
-        [footage.ffmpeg(), *arguments], cwd=folder / "out", capture_output=True, text=True, timeout=60, check=False,
-        env={"HOME": str(folder / "tmp")},
-    )  # fmt: skip
-    return Ended(done.returncode, done.stderr, sorted(path.name for path in (folder / "out").rglob("*")))
+    ended = containment.run(
+        lambda pipe: [footage.ffmpeg(), *build.build(command, inputs=paths, progress_fd=pipe)],
+        work,
+        limits=process.Limits(seconds=60),
+    )
+    assert sorted(path.name for path in work.root.iterdir()) == ["in", "out", "tmp"]
+    names = sorted(path.relative_to(work.outputs).as_posix() for path in work.outputs.rglob("*"))
+    return Ended(ended.exit_code, "\n".join(ended.log), names)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.allowed], ids=lambda case: case.id)
@@ -78,7 +80,6 @@ def test_an_allowed_command_runs_to_its_end(tmp_path: Path, media: Path, case: C
     assert ended.exit_code == 0, ended.log
     assert ended.files
     assert case.output in ended.files or "%" in case.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "tmp"]
 
 
 @pytest.mark.parametrize(
