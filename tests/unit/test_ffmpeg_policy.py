@@ -138,6 +138,18 @@ def test_a_legitimate_command_is_allowed(text: str, inputs: list[str]) -> None:
         ("-i a.mp4 -vf scale=nosuch=1 out.mp4", "The filter scale has no option nosuch."),
         ("-i a.mp4 -vf hflip=1 out.mp4", "The filter hflip has more values without a name than it has options."),
         ("-i a.mp4 -vf scale=[ out.mp4", "The filter graph cannot be read: a label is empty."),
+        (
+            "-i a.mp4 -vf deshake=filename=x out.mp4",
+            "The option filename of the filter deshake is not allowed: it writes a file that is not a declared output.",
+        ),
+        (
+            "-i a.mp4 -map concat:a out.mp4",
+            "The value of -map, concat:a, looks like a path or a URL, which it cannot be.",
+        ),
+        (
+            "-i a.mp4 -vf crop=1:x=/etc out.mp4",
+            "The option x of the filter crop looks like a path or a URL, which it cannot be.",
+        ),
         ("-threads 9*99 -i a.mp4 out.mp4", "The value of -threads, 9*99, must be a plain number."),
         (
             "-i a.mp4 -r 1000*1000 out.mp4",
