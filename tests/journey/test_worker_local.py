@@ -364,6 +364,15 @@ def test_killed_worker_is_replaced(source: SourceServer, tmp_path: Path) -> None
         assert (task["status"], task["attempt"]) == ("completed", 2)
 
 
+def test_output_that_is_cut_off_at_its_most_bytes_is_no_success(source: SourceServer, tmp_path: Path) -> None:
+    with running(tmp_path / "service", MAX_OUTPUT_BYTES="500000") as service:
+        urls = {"in.mp4": f"{source.url}/media/{CLIP}"}
+        task = service.ended(service.register("-i in.mp4 -c copy out.mkv", urls, "out.mkv"))
+
+    assert (task["status"], task["error"]["code"]) == ("failed", "TRANSCODE_FAILED")
+    assert task["error"]["message"].startswith("out.mkv came to 500000 bytes, the most that an output may have")
+
+
 def test_second_service_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     refused = pytest.raises(ServiceFailed, match="another service uses the folder")
     with running(tmp_path / "service"), refused, running(tmp_path / "service"):

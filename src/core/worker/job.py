@@ -37,6 +37,8 @@ CLAIM_ATTEMPTS = 5
 MAX_LISTED_OUTPUTS = 400
 MAX_DESCRIBED_OUTPUTS = 100
 PARALLEL_DOWNLOADS = 8
+# What ffmpeg may still write behind an output that has come to its most bytes: an index, and what is in its queues.
+MAX_INDEX_BYTES = 256 * 1024**2
 
 
 class Outcome(Enum):
@@ -251,8 +253,10 @@ def _run_ffmpeg(
     settings = worker.settings
     try:
         ended = process.run(
-            lambda pipe: [worker.ffmpeg, *build.build(command, inputs=paths, progress_fd=pipe)],
-            rules=sandbox.for_ffmpeg(worker.layers, worker.ffmpeg, folder, max_file_bytes=settings.max_output_bytes),
+            lambda pipe: [worker.ffmpeg, *_arguments(command, settings, inputs=paths, pipe=pipe)],
+            rules=sandbox.for_ffmpeg(
+                worker.layers, worker.ffmpeg, folder, max_file_bytes=settings.max_output_bytes + MAX_INDEX_BYTES
+            ),
             cwd=folder.outputs,
             env=sandbox.environment(home=str(folder.temporary)),
             on_line=follow,
@@ -271,6 +275,23 @@ def _run_ffmpeg(
     if ended.exit_code != 0:
         shown = {path: name for name, path in paths.items()}
         raise TaskFailed(failure.explain(exit_code=ended.exit_code, log=ended.log, names=shown))
+    _refuse_cut_off(folder, settings)
+
+
+def _arguments(command: Command, settings: Settings, *, inputs: Mapping[str, str], pipe: int) -> tuple[str, ...]:
+    return build.build(command, inputs=inputs, progress_fd=pipe, max_output_bytes=settings.max_output_bytes)
+
+
+def _refuse_cut_off(folder: Folder, settings: Settings) -> None:
+    """At the most bytes of an output ffmpeg ends it and calls that a success; half a result is none."""
+    for path in folder.outputs.rglob("*"):
+        if path.lstat().st_size >= settings.max_output_bytes:
+            raise TaskFailed.of(
+                FailureCode.TRANSCODE_FAILED,
+                f"{path.name} came to {settings.max_output_bytes} bytes, the most that an output may have, and was "
+                "cut off there. Ask for a shorter or smaller output.",
+                details={"output": path.name},
+            )
 
 
 def _limits(settings: Settings, folder: Folder) -> process.Limits:
