@@ -36,8 +36,10 @@ def nearest(name: str) -> str | None:
         return f"{name[1:]}:{name[0]}"  # ffmpeg's old spelling, -vb for -b:v
     from difflib import get_close_matches  # only here: it would be a third of this module's import time
 
-    close = (*get_close_matches(name, MAIN, n=1, cutoff=0.7), *get_close_matches(name, AV, n=1, cutoff=0.7))
-    return close[0] if close else None
+    # To compare with all 1,300 takes 3 ms, and few mistype both the beginning and the end.
+    alike = ([known for known in table if known[:2] == name[:2] or known[-3:] == name[-3:]] for table in (MAIN, AV))
+    close = (match for known in alike for match in get_close_matches(name, known, n=1, cutoff=0.7))
+    return next(close, None)
 
 
 def _main(words: list[str]) -> Kind:
