@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,14 +19,13 @@ from threading import Event
 
 from core import task as moves
 from core.errors import CommandNotAllowed, TaskChanged, TaskEnded, TaskNotFound, TaskNotReady
-from core.ffmpeg import build, failure, probe, progress, validate
+from core.ffmpeg import build, probe, validate
 from core.ffmpeg.command import Command
 from core.ports import Services
 from core.settings import Settings
-from core.task import Failure, FailureCode, Media, Output, Progress, Stage, Task, Timings
-from core.worker import collect, fetch, fetch_object, process, sandbox, upload, watch
+from core.task import Failure, FailureCode, Media, Output, Stage, Task, Timings
+from core.worker import collect, fetch, fetch_object, process, sandbox, transcode, upload
 from core.worker.failed import Stopped, TaskFailed
-from core.worker.process import Cut
 from core.worker.report import Reporter
 from core.worker.sandbox import Folder
 
@@ -37,8 +36,6 @@ CLAIM_ATTEMPTS = 5
 MAX_LISTED_OUTPUTS = 400
 MAX_DESCRIBED_OUTPUTS = 100
 PARALLEL_DOWNLOADS = 8
-# What ffmpeg may still write behind an output that has come to its most bytes: an index, and what is in its queues.
-MAX_INDEX_BYTES = 256 * 1024**2
 
 
 class Outcome(Enum):
@@ -149,7 +146,16 @@ def _transcoded(worker: Worker, task: Task, folder: Folder, reporter: Reporter) 
     media = {name: _examined(folder.inputs / local, name, examine) for name, local in local_names.items()}
     reporter.enter(Stage.TRANSCODING)
     known = {name: facts for name, facts in media.items() if facts}
-    _run_ffmpeg(worker, command, folder, reporter, inputs=local_names, media=known)
+    wanted = transcode.Transcode(
+        command=command,
+        inputs=local_names,
+        media=known,
+        folder=folder,
+        ffmpeg=worker.ffmpeg,
+        layers=worker.layers,
+        settings=worker.settings,
+    )
+    transcode.run(wanted, on_progress=reporter.progressed, stop=worker.stop)
     reporter.enter(Stage.UPLOADING)
     files = collect.collect(folder.outputs, task.output_files, examine=examine)
     prefix = f"{worker.settings.output_prefix}/{task.task_id}/{task.fence}"
@@ -224,111 +230,3 @@ def _examined(path: Path, name: str, examine: collect.Examine) -> Media | None:
 
 def _invalid(name: str, what: str) -> TaskFailed:
     return TaskFailed.of(FailureCode.MEDIA_INVALID, f"The input {name} {what}", details={"input": name})
-
-
-def _run_ffmpeg(
-    worker: Worker,
-    command: Command,
-    folder: Folder,
-    reporter: Reporter,
-    *,
-    inputs: Mapping[str, str],
-    media: Mapping[str, Media],
-) -> None:
-    paths = {name: f"../{folder.inputs.name}/{local}" for name, local in inputs.items()}
-    meter = progress.Meter(progress.expected(command, media))
-
-    furthest = Progress()
-
-    def follow(line: str) -> bool:
-        nonlocal furthest
-        news = meter.feed(line)
-        if news is None:
-            return False
-        reporter.progressed(news)
-        advanced = (news.frame, news.out_time_seconds) != (furthest.frame, furthest.out_time_seconds)
-        furthest = news
-        return advanced
-
-    settings = worker.settings
-    try:
-        ended = process.run(
-            lambda pipe: [worker.ffmpeg, *_arguments(command, settings, inputs=paths, pipe=pipe)],
-            rules=sandbox.for_ffmpeg(
-                worker.layers, worker.ffmpeg, folder, max_file_bytes=settings.max_output_bytes + MAX_INDEX_BYTES
-            ),
-            cwd=folder.outputs,
-            env=sandbox.environment(home=str(folder.temporary)),
-            on_line=follow,
-            stop=worker.stop,
-            limits=_limits(settings, folder),
-        )
-    except process.NotStarted as fault:
-        log.error("ffmpeg was not started: %s", fault, extra={"action": "not_started"})
-        raise TaskFailed.of(
-            FailureCode.INTERNAL_ERROR, "ffmpeg could not be started; the worker's log says why."
-        ) from fault
-    if ended.cut is Cut.STOPPED:
-        raise Stopped
-    if ended.cut:
-        raise _cut_short(ended.cut, settings)
-    if ended.exit_code != 0:
-        shown = {path: name for name, path in paths.items()}
-        raise TaskFailed(failure.explain(exit_code=ended.exit_code, log=ended.log, names=shown))
-    _refuse_cut_off(folder, settings)
-
-
-def _arguments(command: Command, settings: Settings, *, inputs: Mapping[str, str], pipe: int) -> tuple[str, ...]:
-    return build.build(command, inputs=inputs, progress_fd=pipe, max_output_bytes=settings.max_output_bytes)
-
-
-def _refuse_cut_off(folder: Folder, settings: Settings) -> None:
-    """At the most bytes of an output ffmpeg ends it and calls that a success; half a result is none."""
-    for path in folder.outputs.rglob("*"):
-        if path.lstat().st_size >= settings.max_output_bytes:
-            raise TaskFailed.of(
-                FailureCode.TRANSCODE_FAILED,
-                f"{path.name} came to {settings.max_output_bytes} bytes, the most that an output may have, and was "
-                "cut off there. Ask for a shorter or smaller output.",
-                details={"output": path.name},
-            )
-
-
-def _limits(settings: Settings, folder: Folder) -> process.Limits:
-    return process.Limits(
-        seconds=settings.task_timeout_seconds,
-        stall_seconds=settings.stall_seconds,
-        memory_bytes=_memory_bytes(settings),
-        folder_bytes=settings.max_task_bytes,
-        folders=(folder.outputs, folder.temporary),
-    )
-
-
-def _memory_bytes(settings: Settings) -> int:
-    """Nine tenths of what there is, unless told otherwise: before the kernel ends somebody, we end ffmpeg."""
-    return settings.max_memory_bytes or watch.machine_bytes() * 9 // 10
-
-
-def _cut_short(cut: Cut, settings: Settings) -> TaskFailed:
-    code, message = {
-        Cut.TIMED_OUT: (
-            FailureCode.TIMED_OUT,
-            f"ffmpeg was ended after {settings.task_timeout_seconds} s, the most that a task may take.",
-        ),
-        Cut.STALLED: (
-            FailureCode.TIMED_OUT,
-            f"ffmpeg was ended because for {settings.stall_seconds} s it neither advanced nor read anything.",
-        ),
-        Cut.OUT_OF_MEMORY: (
-            FailureCode.OUT_OF_MEMORY,
-            f"ffmpeg was ended because it used more than {_memory_bytes(settings)} bytes of memory. Ask for smaller "
-            "frames, fewer outputs at once, or a faster preset.",
-        ),
-        # Not DISK_FULL, which is about the machine and worth another try.
-        Cut.TOO_LARGE: (
-            FailureCode.TRANSCODE_FAILED,
-            f"ffmpeg was ended because its files took more than {settings.max_task_bytes} bytes, the most that a "
-            "task may write. Ask for a shorter or smaller output.",
-        ),
-    }[cut]
-    return TaskFailed.of(code, message, retryable=False)
