@@ -25,8 +25,9 @@ class Preview:
     violations: tuple[Mapping[str, Any], ...] = ()
 
 
-def preview(wanted: Registration) -> Preview:
-    bad_urls = tuple(_url_violations(wanted.input_files))
+def preview(wanted: Registration, *, policy: urls.Policy, max_output_bytes: int) -> Preview:
+    """The verdict of register under `policy`, and the arguments of a worker with that limit on its outputs."""
+    bad_urls = tuple(_url_violations(wanted.input_files, policy))
     try:
         command = validate.check(wanted.command, input_names=wanted.input_files, output_names=wanted.output_files)
     except CommandNotAllowed as refusal:
@@ -35,21 +36,21 @@ def preview(wanted: Registration) -> Preview:
         return Preview(command=None, violations=bad_urls)
     return Preview(
         command=command.text,
-        arguments=_arguments(command, wanted.input_files),
+        arguments=_arguments(command, wanted.input_files, max_output_bytes=max_output_bytes),
         compute=compute.needs(command),
         warnings=tuple(advice.warnings(command)),
     )
 
 
-def _arguments(command: Command, input_files: Mapping[str, str]) -> tuple[str, ...]:
+def _arguments(command: Command, input_files: Mapping[str, str], *, max_output_bytes: int) -> tuple[str, ...]:
     """What the worker passes to ffmpeg."""
     paths = {name: f"../in/{build.local_name(index, name)}" for index, name in enumerate(input_files)}
-    return build.build(command, inputs=paths, progress_fd=PROGRESS_FD)
+    return build.build(command, inputs=paths, progress_fd=PROGRESS_FD, max_output_bytes=max_output_bytes)
 
 
-def _url_violations(input_files: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+def _url_violations(input_files: Mapping[str, str], policy: urls.Policy) -> Iterator[Mapping[str, Any]]:
     for name, url in input_files.items():
         try:
-            urls.check(url, field=f"input_files.{name}")
+            urls.check(url, field=f"input_files.{name}", policy=policy)
         except UrlNotAllowed as refusal:
             yield {"position": None, "token": name[:100], "reason": refusal.message}

@@ -87,7 +87,7 @@ def test_validate_gives_the_arguments_and_stores_nothing(api: Api) -> None:
     assert answer.status_code == 200
     assert (body.valid, body.command, body.compute) == (True, "-i input.mp4 -vf scale=1280:-1 output.mp4", "cpu")
     assert body.arguments is not None
-    assert body.arguments[-5:] == ("-vf", "scale=w=1280:h=-1", "-fs", "21474836480", "file:./output.mp4")
+    assert body.arguments[-5:] == ("-vf", "scale=w=1280:h=-1", "-fs", str(50 * 2**30), "file:./output.mp4")
     assert body.warnings == (
         "output.mp4 is played only when it is loaded whole: add -movflags +faststart.",
         "scale=1280:-1 may give an odd size, which yuv420p cannot have: use even numbers, and -2.",

@@ -63,7 +63,7 @@ def ran(folder: Path, media: Path, text: str, inputs: Sequence[str], outputs: Se
         shutil.copy(source(media, name), work.inputs / local[name])
     paths = {name: f"../in/{path}" for name, path in local.items()}
     ended = containment.run(
-        lambda pipe: [footage.ffmpeg(), *build.build(command, inputs=paths, progress_fd=pipe)],
+        lambda pipe: [footage.ffmpeg(), *build.build(command, inputs=paths, progress_fd=pipe, max_output_bytes=10**9)],
         work,
         limits=process.Limits(seconds=60),
     )

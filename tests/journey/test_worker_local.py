@@ -373,6 +373,21 @@ def test_output_that_is_cut_off_at_its_most_bytes_is_no_success(source: SourceSe
     assert task["error"]["message"].startswith("out.mkv came to 500000 bytes, the most that an output may have")
 
 
+def test_validate_goes_by_the_settings_that_register_and_the_worker_go_by(tmp_path: Path) -> None:
+    body = {"command": "-i a.mp4 b.mp4", "input_files": {"a.mp4": "http://127.0.0.1:9/a"}, "output_filename": "b.mp4"}
+    with running(tmp_path / "service", MAX_OUTPUT_BYTES="500000") as service:
+        found = service.http.post("/ffmpeg/validate", json=body).json()
+        registered = service.http.post("/ffmpeg/register", json=body)
+    with running(tmp_path / "service", ALLOW_PRIVATE_NETWORKS="") as strict:
+        refused = strict.http.post("/ffmpeg/validate", json=body).json()
+        not_registered = strict.http.post("/ffmpeg/register", json=body)
+
+    assert (found["valid"], registered.status_code) == (True, 201)
+    assert found["arguments"][-3:] == ["-fs", "500000", "file:./b.mp4"]
+    assert (refused["valid"], not_registered.status_code) == (False, 400)
+    assert [violation["token"] for violation in refused["violations"]] == ["a.mp4"]
+
+
 def test_second_service_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     refused = pytest.raises(ServiceFailed, match="another service uses the folder")
     with running(tmp_path / "service"), refused, running(tmp_path / "service"):

@@ -80,7 +80,7 @@ def escapes(arguments: Sequence[str]) -> list[str]:
 
 def built(case: Case, command: Command) -> tuple[str, ...]:
     paths = {name: f"../in/{build.local_name(index, name)}" for index, name in enumerate(case.inputs)}
-    return build.build(command, inputs=paths, progress_fd=3)
+    return build.build(command, inputs=paths, progress_fd=3, max_output_bytes=10**9)
 
 
 @pytest.mark.parametrize("case", ALLOWED, ids=lambda case: case.id)

@@ -15,14 +15,11 @@ from core.ffmpeg.command import Command, Input, Option, Output, last
 from core.ffmpeg.option_rules import TAKES, Takes
 
 STATS_PREFIX = "ffmpeg2pass"  # ffmpeg's own default
-MAX_OUTPUT_BYTES = 20 * 2**30
 MAX_ALLOCATION_BYTES = 512 * 2**20  # of one block of memory; a 4K encode needs far less
 EXTENSION = re.compile(r"\.([A-Za-z0-9]{1,8})$")
 
 
-def build(
-    command: Command, *, inputs: Mapping[str, str], progress_fd: int, max_output_bytes: int = MAX_OUTPUT_BYTES
-) -> tuple[str, ...]:
+def build(command: Command, *, inputs: Mapping[str, str], progress_fd: int, max_output_bytes: int) -> tuple[str, ...]:
     """All arguments after the program's name.
 
     `inputs` has, for each name in the command, the path of the file relative to the output folder (`../in/i0.mp4`).

@@ -117,7 +117,7 @@ VALID: dict[str, Any] = {
         *("-progress", "pipe:3", "-stats_period", "0.5", "-protocol_whitelist", "file"),
         *("-format_whitelist", "mov,matroska,mp3", "-max_pixels", "67108864", "-i", "file:../in/i0.mp4"),
         *("-vf", "scale=w=-2:h=720", "-c:v", "libx264", "-crf", "23", "-c:a", "aac"),
-        *("-fs", "21474836480", "file:./output.mp4"),
+        *("-fs", "53687091200", "file:./output.mp4"),
     ],
     "compute": "cpu",
     "warnings": ["output.mp4 is played only when it is loaded whole: add -movflags +faststart."],

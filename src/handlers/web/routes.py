@@ -69,7 +69,10 @@ class Operations:
         return self._shown(task, 201, {"Location": f"/ffmpeg/status/{task_id}"})
 
     def validate(self, body: models.Registration) -> Response:
-        return _json(models.shown_preview(preview(body.to_domain())), 200)
+        found = preview(
+            body.to_domain(), policy=self.settings.url_policy, max_output_bytes=self.settings.max_output_bytes
+        )
+        return _json(models.shown_preview(found), 200)
 
     def execute(self, task_id: TaskId) -> Response:
         return self._shown(self._executed(_checked(task_id)), 202)
