@@ -73,7 +73,8 @@ def escapes(arguments: Sequence[str]) -> list[str]:
             found.append(token)
         if re.search(r"(?:^|[=:,;\]])\\*/", bare):
             found.append(token)
-        if GRAPH.match(before) and re.search(r"(?:^|[\],;=])(?:a?movie|a?zmq|a?sendcmd|ladspa|frei0r)\b", bare):
+        unescaped = re.sub(r"\\.", "_", bare)  # what is escaped separates nothing
+        if GRAPH.match(before) and re.search(r"(?:^|[\],;=])(?:a?movie|a?zmq|a?sendcmd|ladspa|frei0r)\b", unescaped):
             found.append(token)
     return found
 
