@@ -98,5 +98,5 @@ def violation(position: int | None, token: str, reason: str) -> Violation:
 
 def shown(token: str) -> str:
     """As much of the user's text as a message may repeat: 200 bytes, with nothing that a terminal would obey."""
-    printable = "".join(c if c.isprintable() else " " for c in token)
+    printable = "".join(c if c.isprintable() else " " for c in token[:SHOWN_BYTES])
     return printable.encode()[:SHOWN_BYTES].decode(errors="ignore")
