@@ -362,6 +362,8 @@ def test_killed_worker_is_replaced(source: SourceServer, tmp_path: Path) -> None
         assert gone(family)
         task = service.ended(task_id, seconds=240)
         assert (task["status"], task["attempt"]) == ("completed", 2)
+        # what the killed one left on the disk is gone too
+        assert scratch(service) == []
 
 
 def test_output_that_is_cut_off_at_its_most_bytes_is_no_success(source: SourceServer, tmp_path: Path) -> None:

@@ -129,7 +129,10 @@ def _listed(outputs: tuple[Output, ...]) -> tuple[Output, ...]:
 
 @contextlib.contextmanager
 def _folder(worker: Worker, task: Task) -> Iterator[Folder]:
-    folder = Folder(worker.settings.scratch.absolute() / f"{task.task_id}.{task.fence}")
+    scratch = worker.settings.scratch.absolute()
+    for left in scratch.glob(f"{task.task_id}.*"):  # by a worker that was killed before it could
+        shutil.rmtree(left, ignore_errors=True)
+    folder = Folder(scratch / f"{task.task_id}.{task.fence}")
     try:
         sandbox.make(folder, worker.layers)
         yield folder
