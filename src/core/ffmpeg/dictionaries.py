@@ -9,17 +9,14 @@ from collections.abc import Iterator, Mapping
 
 from core.ffmpeg import graph, values
 from core.ffmpeg.command import shown
+from core.ffmpeg.values import words
 
 Pairs = tuple[tuple[str, str | None], ...]
 
 VALUE = re.compile(r"[\w.,+\-():|%=]*(?:\d/\d[\w.,:]*)?", re.ASCII)
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-X264 = _words(
+X264 = words(
     """
     8x8dct aq-mode aq-strength asm aud avcintra-class avcintra-flavor b-adapt b-bias b-pyramid bff bframes bluray-compat
     cabac chroma-qp-offset chromaloc colormatrix colorprim constrained-intra cplxblur cqm crf crf-max crop-rect
@@ -32,7 +29,7 @@ X264 = _words(
     vbv-maxrate videoformat weightb weightp alternative-transfer preset tune
     """
 )
-X265 = _words(
+X265 = words(
     """
     allow-non-conformance amp annexb aq-auto aq-mode aq-motion aq-strength asm atc-sei aud b-adapt b-intra b-pyramid
     bframe-bias bframes bitrate chromaloc cip colormatrix colorprim cbqpoffs crqpoffs cll constrained-intra const-vbv
@@ -52,7 +49,7 @@ X265 = _words(
     vui-timing-info wavefront weightb weightp wpp zone-count
     """
 )
-SVTAV1 = _words(
+SVTAV1 = words(
     """
     ac-bias adaptive-film-grain aq-mode avif bias-pct buf-initial-sz buf-optimal-sz buf-sz chroma-sample-position
     color-format color-primaries color-range content-light crf enable-dg enable-dlf enable-mfmv enable-overlays
@@ -68,7 +65,7 @@ SVTAV1 = _words(
     variance-boost-curve variance-boost-strength variance-octile width height
     """
 ) - {"use-q-file"}
-AOM = _words(
+AOM = words(
     """
     ab-partition aq-mode arnr-maxframes arnr-strength auto-alt-ref cdf-update-mode color-primaries cpu-used cq-level
     deltaq-mode deltaq-strength denoise-block-size denoise-noise-level dist-metric enable-cdef enable-dnl-denoising
@@ -79,23 +76,23 @@ AOM = _words(
     static-thresh superres-mode threads tile-columns tile-rows tune tune-content undershoot-pct overshoot-pct usage
     """
 )
-VVENC = _words(
+VVENC = words(
     """
     bitrate fps framerate internal-bitdepth level passes perceptqpa poc0idr preset qp refreshsec refreshtype
     intraperiod threads tier tiles tickspersec verbosity maxbitrate rate-control
     """
 )
-RAV1E = _words(
+RAV1E = words(
     "bitrate key_frame_interval low_latency min_quantizer photon_noise quantizer rdo_lookahead_frames"
     " reservoir_frame_delay speed speed_settings.motion.me_range_rdo_aware threads tile_cols tile_rows tiles"
     " tune width height"
 )
-KVAZAAR = _words(
+KVAZAAR = words(
     "preset qp period gop ref rd mv-rdo bitrate threads owf tiles wpp sao deblock signhide me subme"
     " transform-skip intra-rdo-et bipred vaq hash info"
 )
-TEMPORAL = _words("ts_number_layers ts_target_bitrate ts_rate_decimator ts_periodicity ts_layer_id ts_layering_mode")
-MUXER = _words(
+TEMPORAL = words("ts_number_layers ts_target_bitrate ts_rate_decimator ts_periodicity ts_layer_id ts_layering_mode")
+MUXER = words(
     "movflags mpegts_flags frag_duration frag_size min_frag_duration brand write_tmcd flush_packets"
     " video_track_timescale use_editlist moov_size muxrate pcr_period pat_period sdt_period"
 )

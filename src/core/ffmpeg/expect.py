@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import inf, isfinite
 
 from core.ffmpeg.command import Command, Input, Option, Output, last
+from core.ffmpeg.values import words
 from core.task import Media, Stream
 
 # No number here is longer than a float can hold.
@@ -26,19 +27,15 @@ LAVFI_DURATION = re.compile(r"[=:](?:d|duration)=([^:,;\[]+)")
 FPS_FILTER = re.compile(r"(?:^|[,;\]])\s*fps=(?:fps=)?([\d./]+)")
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 # Filters after which the output is as long as their own options say; and sources, which need no input at all.
-RETIMING = _words(
+RETIMING = words(
     "setpts asetpts settb atempo asetrate rubberband trim atrim loop aloop tpad apad adelay concat select aselect "
     "zoompan xfade acrossfade interleave ainterleave segment asegment silenceremove freezeframes thumbnail tile "
     "palettegen showwavespic showspectrumpic movie amovie color nullsrc anullsrc testsrc testsrc2 smptebars sine "
     "aevalsrc gradients mandelbrot"
 )
 # Filters that give one frame for each frame; what is not named here may give any number.
-FRAMEWISE = _words(
+FRAMEWISE = words(
     "scale scale_cuda scale_npp zscale crop pad format setsar setdar drawtext drawbox overlay overlay_cuda "
     "subtitles ass eq hue curves colorbalance colorchannelmixer unsharp gblur boxblur hqdn3d nlmeans deband noise "
     "vignette lut3d hflip vflip transpose rotate reverse hwupload hwupload_cuda hwdownload split fade tonemap "

@@ -7,9 +7,7 @@ against the installed build: each of its filters, and each text option of an all
 from collections.abc import Mapping
 from enum import Enum
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+from core.ffmpeg.values import words
 
 
 class Text(Enum):
@@ -25,7 +23,7 @@ class Text(Enum):
 # Sources that make frames for ever, unless told for how long; by the names of their options that tell it.
 SOURCES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
-        _words(
+        words(
             """
         allrgb allyuv color colorchart colorspectrum gradients haldclutsrc nullsrc pal100bars pal75bars rgbtestsrc
         smptebars smptehdbars testsrc testsrc2 yuvtestsrc zoneplate mptestsrc perlin
@@ -38,9 +36,9 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
 }
 
 # They keep all that comes in until it ends, so what comes in must end by itself.
-GATHERING = _words("areverse palettegen reverse showspectrumpic showwavespic")
+GATHERING = words("areverse palettegen reverse showspectrumpic showwavespic")
 
-ALLOWED: frozenset[str] = _words(
+ALLOWED: frozenset[str] = words(
     """
     a3dscope aap abitscope acompressor acontrast acopy acrossfade acrossover acrusher addroi adeclick adeclip
     adecorrelate adelay adenorm aderivative adrawgraph adrc adynamicequalizer adynamicsmooth aecho aemphasis aeval
@@ -283,7 +281,7 @@ REFUSED_TEXTS: Mapping[str, Mapping[str, str]] = {
 # Filters that may not be used, and why.
 REFUSED: Mapping[str, str] = {
     **dict.fromkeys(
-        _words(
+        words(
             """
         amovie cover_rect fieldhint find_rect fsync movie nnedi removelogo signature ssim360 vidstabdetect
         vidstabtransform
@@ -292,7 +290,7 @@ REFUSED: Mapping[str, str] = {
         "it opens files that are not declared.",
     ),
     **dict.fromkeys(
-        _words(
+        words(
             """
         frei0r frei0r_src libplacebo lv2 openclsrc program_opencl
         """
@@ -300,7 +298,7 @@ REFUSED: Mapping[str, str] = {
         "it loads code from a file.",
     ),
     **dict.fromkeys(
-        _words(
+        words(
             """
         asendcmd azmq sendcmd zmq
         """
@@ -308,7 +306,7 @@ REFUSED: Mapping[str, str] = {
         "it changes other filters while they run.",
     ),
     **dict.fromkeys(
-        _words(
+        words(
             """
         avgblur_opencl avgblur_vulkan blackdetect_vulkan blend_vulkan boxblur_opencl bwdif_vulkan chromaber_vulkan
         color_vulkan colorkey_opencl convolution_opencl deinterlace_qsv deinterlace_vaapi denoise_vaapi
@@ -323,7 +321,7 @@ REFUSED: Mapping[str, str] = {
         "it needs a device that the service does not have; CUDA filters are allowed.",
     ),
     **dict.fromkeys(
-        _words(
+        words(
             """
         acue arealtime cue realtime
         """
@@ -331,7 +329,7 @@ REFUSED: Mapping[str, str] = {
         "it waits for the clock, and a worker is not to wait.",
     ),
     **dict.fromkeys(
-        _words(
+        words(
             """
         abench abuffer abuffersink agraphmonitor aperms bench buffer buffersink feedback graphmonitor perms
         pixdesctest uspp

@@ -4,15 +4,12 @@ A demuxer that follows names inside a file (playlists, manifests, scripts), a ca
 network are not among them; ffmpeg is told so too, by -format_whitelist, because it looks at the bytes and not at names.
 """
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
+from core.ffmpeg.values import words
 
 # Left out on purpose: concat hls dash imf webm_dash_manifest vobsub (open further files), sdp rtp rtsp sap (network),
 # lavfi (judged by itself), svg_pipe (may name files), avisynth (code), dvdvideo (a disc), and all devices; and, as
 # nobody will miss them, the formats of old games.
-DEMUXERS = _words(
+DEMUXERS = words(
     """
     aac aax ac3 ac4 aiff alaw amr amrnb amrwb ape apng aptx aptx_hd apv asf ass ast au av1 avi avs2 avs3 bmp_pipe caf
     cavsvideo codec2 cri_pipe data daud dds_pipe dfpwm dirac dnxhd dpx_pipe dsf dss dts dtshd dv dvbsub dvbtxt eac3
@@ -28,7 +25,7 @@ DEMUXERS = _words(
     """
 )
 
-MUXERS = _words(
+MUXERS = words(
     """
     3g2 3gp ac3 ac4 adts adx aea aiff alaw amr amv apng aptx aptx_hd apv asf asf_stream ass ast au avi avif avs2 avs3
     bit caf cavsvideo chromaprint codec2 codec2raw crc data daud dfpwm dirac dnxhd dts dv dvd eac3 evc f32be f32le f4v
@@ -41,10 +38,10 @@ MUXERS = _words(
     """
 )
 # They write several files: all in the output's folder, as the names that they are given are plain names.
-FOLDER_MUXERS = _words("hls dash segment stream_segment ssegment image2")
+FOLDER_MUXERS = words("hls dash segment stream_segment ssegment image2")
 
 # The extensions that choose one of these muxers when there is no -f.
-EXTENSIONS = _words(
+EXTENSIONS = words(
     """
     264 265 266 302 3g2 3gp aac ac3 ac4 adts adx afc aif aifc aiff al amr amv apng aptx aptxhd apv asf ass ast au aud
     avi avif avs2 avs3 bit bmp bmp2 c2 caf cavs daud dfpwm dnxhd dnxhr dpx drc dts dv dvd eac3 ec3 evc exr f4v ffmeta
@@ -58,7 +55,7 @@ EXTENSIONS = _words(
 )
 
 # An input keeps its extension on disk, save these: ffmpeg goes by them to formats that name further files.
-UNSAFE_EXTENSIONS = _words("svg svgz m3u8 m3u mpd ism sdp idx avs ffconcat concat txt xml")
+UNSAFE_EXTENSIONS = words("svg svgz m3u8 m3u mpd ism sdp idx avs ffconcat concat txt xml")
 
 WHITELIST = ",".join(sorted(DEMUXERS))
 

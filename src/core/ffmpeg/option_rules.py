@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+from core.ffmpeg.values import words
 
 
 class Takes(Enum):
@@ -43,7 +41,7 @@ _DRESS: Final = "it puts an address or a path into what is written."
 _PLUGIN: Final = "it loads code, or opens a device."
 
 # Options of the program itself that take a value, as Takes.PLAIN.
-MAIN_PLAIN = _words(
+MAIN_PLAIN = words(
     """
     ab ac aframes apad apply_cropping aq ar aspect atag b bits_per_raw_sample canvas_size ch_layout channel_layout
     chroma_intra_matrix content_light copypriorss copytb dframes discard display_rotation disposition drop_changed
@@ -56,7 +54,7 @@ MAIN_PLAIN = _words(
     """
 )
 # Options of the program itself that take none, and change nothing but how streams are chosen, copied and timed.
-MAIN_SWITCHES = _words(
+MAIN_SWITCHES = words(
     """
     accurate_seek an auto_conversion_filters autorotate autoscale bitexact copy_unknown copyinkf copyts display_hflip
     display_vflip dn find_stream_info fix_sub_duration fix_sub_duration_heartbeat force_fps ignore_unknown recast_media
@@ -82,7 +80,7 @@ TAKES: Mapping[str, Takes] = {
     "creation_time": Takes.FREE,
     "bsf": Takes.BITSTREAM,
     **dict.fromkeys(
-        _words(
+        words(
             """
             x264-params x264opts x265-params svtav1-params aom-params vvenc-params rav1e-params kvazaar-params
             ts-parameters hls_segment_options segment_format_options format_options
@@ -92,14 +90,14 @@ TAKES: Mapping[str, Takes] = {
     ),
     # Text options of encoders: names of presets and levels, and lists of numbers.
     **dict.fromkeys(
-        _words("preset profile tune level psy-rd deblock partitions wpredp rc_eq crop resize layer layer_rates vendor"),
+        words("preset profile tune level psy-rd deblock partitions wpredp rc_eq crop resize layer layer_rates vendor"),
         Takes.PLAIN,
     ),
     # Of decoders: how raw or old material is to be understood.
-    **dict.fromkeys(_words("framerate pixel_format standard sub_charenc palette ifo_palette txt_page"), Takes.PLAIN),
+    **dict.fromkeys(words("framerate pixel_format standard sub_charenc palette ifo_palette txt_page"), Takes.PLAIN),
     # Of muxers: brands, hashes, lists of times, streams and their groups.
     **dict.fromkeys(
-        _words(
+        words(
             """
             brand hash adaptation_sets var_stream_map cc_stream_map segment_times segment_frames gop_timecode
             override_time_code_rate reference_stream encryption_scheme encryption_key encryption_kid
@@ -108,7 +106,7 @@ TAKES: Mapping[str, Takes] = {
         Takes.PLAIN,
     ),
     # The keys of a source that is the user's own, in hexadecimal.
-    **dict.fromkeys(_words("decryption_key activation_bytes audible_key audible_iv"), Takes.PLAIN),
+    **dict.fromkeys(words("decryption_key activation_bytes audible_key audible_iv"), Takes.PLAIN),
 }
 
 REFUSED: Mapping[str, str] = {
@@ -155,13 +153,13 @@ REFUSED: Mapping[str, str] = {
     # Text.
     **dict.fromkeys(("allowed_extensions", "allowed_segment_extensions", "allowed_media_types"), "it weakens a guard."),
     **dict.fromkeys(
-        _words("aribb24-base-path assetmaps graph graph_file sub_name dumpgraph input_format seg_format_options"),
+        words("aribb24-base-path assetmaps graph graph_file sub_name dumpgraph input_format seg_format_options"),
         _READS,
     ),
-    **dict.fromkeys(_words("x265-stats"), _FILE),
-    **dict.fromkeys(_words("load_plugins device font"), _PLUGIN),
+    **dict.fromkeys(words("x265-stats"), _FILE),
+    **dict.fromkeys(words("load_plugins device font"), _PLUGIN),
     **dict.fromkeys(
-        _words(
+        words(
             """
             aa_fixed_key audible_fixed_key cenc_decryption_key cenc_decryption_keys cryptokey decryption_iv
             decryption_keys encryption_iv hls_enc_iv hls_enc_key hls_enc_key_url hls_key_info_file iv key key_file
@@ -171,7 +169,7 @@ REFUSED: Mapping[str, str] = {
         _KEYS,
     ),
     **dict.fromkeys(
-        _words(
+        words(
             """
             authorization block boundary_tag cache_dir cname content_type cookies fec ftp-anonymous-password
             ftp-password ftp-user gateway headers http_opts http_proxy http_user_agent ice_description ice_genre
@@ -185,16 +183,16 @@ REFUSED: Mapping[str, str] = {
         _NETWORK,
     ),
     **dict.fromkeys(
-        _words(
+        words(
             "fifo_format fifo_options format_opts mpegts_muxer_options hls_vtt_options qsv_params oapv-params"
             " xavs2-params"
         ),
         _CHILD,
     ),
     **dict.fromkeys(
-        _words("hls_base_url hls_subtitle_path segment_list_entry_prefix utc_timing_url creation_program"), _DRESS
+        words("hls_base_url hls_subtitle_path segment_list_entry_prefix utc_timing_url creation_program"), _DRESS
     ),
-    **dict.fromkeys(_words("display_name window_title name header dump_separator"), "it is for a display or the log."),
+    **dict.fromkeys(words("display_name window_title name header dump_separator"), "it is for a display or the log."),
 }
 
 # The most that a number may be.
@@ -214,5 +212,5 @@ CAPS: Mapping[str, float] = {
     "shortest_buf_duration": 60,
     "update": 1,  # one picture that is written again and again
 }
-RATES = _words("r framerate fpsmax")
-SIZES = _words("s video_size canvas_size")
+RATES = words("r framerate fpsmax")
+SIZES = words("s video_size canvas_size")

@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING, Literal
 from core.ffmpeg import dictionaries, formats, graph, names, options, values
 from core.ffmpeg.command import Input, Option, Violation, shown, violation
 from core.ffmpeg.option_rules import CAPS, DROPPED, MAIN_SWITCHES, RATES, REFUSED, SIZES, TAKES, Takes
+from core.ffmpeg.values import words
 
 if TYPE_CHECKING:
     from core.ffmpeg import filters
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
 
 
 Side = Literal["global", "input", "output"]
@@ -31,7 +28,7 @@ HW_DEVICE = re.compile(r"cuda(?:=[A-Za-z]\w{0,20})?(?::\d{1,2})?(?:,primary_ctx=
 HW_NAME = re.compile(r"\d{1,2}|any|-[12]|[A-Za-z]\w{0,20}", re.ASCII)
 HWACCELS = frozenset({"cuda", "nvdec", "auto", "none"})
 DIVIDED = frozenset({"framerate", "rc_eq"})  # the only text options of the libraries in which / may be a division
-BITSTREAM_FILTERS = _words(
+BITSTREAM_FILTERS = words(
     """
     aac_adtstoasc ahx_to_mp2 apv_metadata av1_frame_merge av1_frame_split av1_metadata chomp dca_core dovi_rpu
     dovi_split dts2pts dump_extra dv_error_marker eac3_core eia608_to_smpte436m evc_frame_merge extract_extradata

@@ -25,6 +25,11 @@ WORDS = re.compile(r"[\w.+\-|,&#@ ()]*")
 SPACE = re.compile(r"\s+")
 
 
+def words(text: str) -> frozenset[str]:
+    """A set as it reads best in a table: its words in one string."""
+    return frozenset(text.split())
+
+
 def number(text: str | None) -> float | None:
     """The plain number that `text` is; None for a formula, a word or nothing."""
     found = NUMBER.fullmatch(text or "")
