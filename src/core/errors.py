@@ -9,11 +9,14 @@
     |- MethodNotAllowed           METHOD_NOT_ALLOWED
     |- TaskNotReady               TASK_NOT_READY
     |- TaskEnded                  TASK_ENDED
+    |- IdempotencyConflict        IDEMPOTENCY_CONFLICT
     |- RequestTooLarge            REQUEST_TOO_LARGE
     |- UnsupportedMediaType       UNSUPPORTED_MEDIA_TYPE
+    |- TooManyRequests            TOO_MANY_REQUESTS
+    |- ServiceUnavailable         SERVICE_UNAVAILABLE
     |- DispatchUnavailable        DISPATCH_UNAVAILABLE
     |- InternalError              INTERNAL_ERROR
-    `- Conflict (never leaves core): TaskExists, TaskChanged, FenceLost
+    `- DispatchDelayed, Conflict (these never leave core): TaskExists, TaskChanged, FenceLost
 
 A class's docstring is its message when none is given. HTTP status codes are a table in handlers/web/errors.py;
 what can go wrong inside a task is `FailureCode` in task.py, because it is stored, not raised at the caller.
@@ -82,6 +85,12 @@ class TaskEnded(ServiceError):
     code = "TASK_ENDED"
 
 
+class IdempotencyConflict(ServiceError):
+    """This Idempotency-Key came with another request before; send a new key with a new request."""
+
+    code = "IDEMPOTENCY_CONFLICT"
+
+
 class RequestTooLarge(ServiceError):
     """The request body is too large."""
 
@@ -100,10 +109,26 @@ class DispatchUnavailable(ServiceError):
     code = "DISPATCH_UNAVAILABLE"
 
 
+class TooManyRequests(ServiceError):
+    """The service has more to do than it can at the moment; nothing was done, send the request again later."""
+
+    code = "TOO_MANY_REQUESTS"
+
+
+class ServiceUnavailable(ServiceError):
+    """The service cannot reach its own data at the moment; send the request again later."""
+
+    code = "SERVICE_UNAVAILABLE"
+
+
 class InternalError(ServiceError):
     """Something went wrong on our side; the log has it under this correlation id."""
 
     code = "INTERNAL_ERROR"
+
+
+class DispatchDelayed(ServiceError):
+    """The dispatcher gave no answer, or is too busy for one; nobody needs to do anything but wait."""
 
 
 class Conflict(ServiceError):

@@ -7,22 +7,21 @@ nobody may claim.
 
 from datetime import datetime
 
-from core import task as moves
+from core import moves
+from core.change import ROUNDS
 from core.errors import InternalError, TaskChanged
 from core.ports import Services
 from core.submit import submit
 from core.task import Status, Task
 
-# Each lost round means that somebody else moved the task on, and it has few moves.
-_ROUNDS = 10
-
 
 def execute(services: Services, task_id: str, *, now: datetime) -> Task:
     """The task, queued or already further. Done twice, nothing happens twice.
 
-    Raises TaskNotFound, TaskEnded, and DispatchUnavailable when the task is queued but has no worker yet.
+    Raises TaskNotFound, TaskEnded, and DispatchUnavailable when the task is queued but somebody has to mend something
+    before it can have a worker.
     """
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         task = services.store.get(task_id)
         if task.status is Status.QUEUED and task.dispatch_due_at and task.dispatch_due_at <= now:
             return submit(services, task, now=now)  # whoever should have handed it over did not

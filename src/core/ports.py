@@ -2,12 +2,14 @@
 
 Each port has two shipping implementations, `aws/` and `local/`, and one contract suite in tests/contract that both
 must pass. Fetching a URL and running ffmpeg are the same everywhere, so they are functions, not ports. InputStore has
-one implementation only: one machine has no role with which to read somebody's bucket.
+one implementation only: one machine has no role with which to read somebody's bucket. A Channel has no twin either:
+a webhook goes out alike everywhere, and events are AWS's.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
@@ -32,11 +34,15 @@ class TaskStore(Protocol):
         """
         ...
 
-    def due(self, before: datetime, *, limit: int) -> Sequence[Task]:
-        """Queued and running tasks whose `due_at` is at or before `before`, the longest due first.
+    def due(self, before: datetime, *, limit: int, live: bool = True) -> Sequence[Task]:
+        """Tasks whose `due_at` is at or before `before`, the longest due first: the live ones, or else the others.
 
         May lag behind by moments: whoever acts on an entry does so by `replace`.
         """
+        ...
+
+    def forget(self, task: Task) -> None:
+        """Delete the record, if the stored task is still in this version. Raises TaskChanged, TaskNotFound."""
         ...
 
     def check(self) -> str:
@@ -53,8 +59,13 @@ class StoredObject:
 class ObjectStore(Protocol):
     """Where outputs live. A key is a path with `/`; an object is there as a whole or not at all."""
 
-    def put_file(self, key: str, path: Path, *, sha256: str, content_type: str) -> None:
-        """Store the file's bytes under `key`, replacing what was there. The bytes are streamed, never held whole."""
+    def put_file(
+        self, key: str, path: Path, *, sha256: str, content_type: str, on_piece: Callable[[], None] = lambda: None
+    ) -> None:
+        """Store the file's bytes under `key`, replacing what was there. The bytes are streamed, never held whole.
+
+        `on_piece` is called often, from any thread; what it raises ends the transfer, and nothing of it is left.
+        """
         ...
 
     def head(self, key: str) -> StoredObject | None:
@@ -67,6 +78,13 @@ class ObjectStore(Protocol):
 
     def uri(self, key: str) -> str | None:
         """The object's `s3://` name; None where there is no S3."""
+        ...
+
+    def delete(self, folder: str, *, keep: str | None = None) -> int:
+        """Delete all that is below `folder`, save what is below the folder `keep`; returns how many objects went.
+
+        Transfers that were begun there and never ended are given up too. What is not there is no error.
+        """
         ...
 
     def check(self) -> str:
@@ -98,15 +116,61 @@ class InputStore(Protocol):
         ...
 
 
+class JobState(Enum):
+    COMING = "coming"  # it waits for its turn, or is being started
+    RUNNING = "running"
+    GONE = "gone"  # it has ended, or nobody has ever heard of it
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What the dispatcher says of a task's newest job, and in its own words why that waits, if it says so."""
+
+    state: JobState
+    reason: str | None = None
+
+
 class Dispatcher(Protocol):
     """What starts a worker for a task. Two workers for one task do no harm: the claim lets one of them work."""
 
     def submit(self, task: Task) -> str:
-        """Ask for a worker; returns at once with the job's id. Raises DispatchUnavailable."""
+        """Ask for a worker; returns at once with the job's id.
+
+        Raises DispatchDelayed when it may well have been asked for, or can be in a moment (no answer, too many
+        requests), and DispatchUnavailable when somebody has to do something about it first.
+        """
+        ...
+
+    def look(self, tasks: Sequence[Task]) -> Mapping[str, Sighting]:
+        """By task id, how the newest job of each task is. Raises DispatchDelayed, DispatchUnavailable."""
+        ...
+
+    def stop(self, task: Task) -> None:
+        """End the newest job of the task, whether it waits or runs; returns before it has ended.
+
+        A running one is told first and killed some seconds later. One that has ended already is no error.
+        Raises DispatchDelayed, DispatchUnavailable.
+        """
         ...
 
     def check(self) -> str:
         """One line on what is in use, for the health page. Raises when it cannot be used."""
+        ...
+
+
+class NotDelivered(Exception):
+    """A notice did not arrive; the message says why. `final` when it never will, however often it is sent."""
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        self.final = final
+        super().__init__(message)
+
+
+class Channel(Protocol):
+    """A way to tell others that a task has ended: `webhook`, `event`."""
+
+    def deliver(self, task: Task) -> None:
+        """Returns when it has arrived; the same notice may be delivered more than once. Raises NotDelivered."""
         ...
 
 
@@ -116,3 +180,9 @@ class Services:
     objects: ObjectStore
     dispatcher: Dispatcher
     inputs: InputStore | None = None
+    channels: Mapping[str, Channel] = field(default_factory=dict)  # by name; only where notices are sent
+    output_prefix: str = "outputs"
+
+    def folder(self, task: Task) -> str:
+        """Below which all outputs of the task are stored."""
+        return f"{self.output_prefix}/{task.task_id}"

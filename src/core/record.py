@@ -1,13 +1,13 @@
 """A task as plain JSON data and back: the one schema that both stores keep.
 
-What is None or equal to its default is left out, and what is unknown on reading is ignored, so that a row written
-by the version before or after this one can still be read.
+What is None or equal to its default is left out. What is unknown on reading is ignored, and kept where it is the
+task's own, so that a row written by the version before or after this one can be read, and written again, by either.
 """
 
 import json
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
@@ -15,14 +15,19 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from core.task import Task
 
+_KNOWN = frozenset(field.name for field in fields(Task)) - {"unread"}
+
 
 def dumps(task: Task) -> str:
-    return json.dumps(_plain(task), ensure_ascii=False, separators=(",", ":"))
+    known = {name: value for name, value in _plain(task).items() if name != "unread"}
+    return json.dumps({**task.unread, **known}, ensure_ascii=False, separators=(",", ":"))
 
 
 def loads(text: str) -> Task:
-    task: Task = _reader(Task)(json.loads(text))
-    return task
+    data = json.loads(text)
+    task: Task = _reader(Task)({name: value for name, value in data.items() if name in _KNOWN})
+    unread = {name: value for name, value in data.items() if name not in _KNOWN}
+    return replace(task, unread=unread) if unread else task
 
 
 def _plain(value: Any) -> Any:

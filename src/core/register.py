@@ -1,16 +1,27 @@
 """Register: check everything that can be checked without running, then store the task as `pending`.
 
 The command and the names are judged by ffmpeg/, the URLs by urls; nothing is fetched and no name is looked up.
+An idempotency key is turned into the task's id, so that key and task are one record: it cannot be stored without the
+other, be taken twice, or outlive it.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID, uuid5
 
 from core import urls
+from core.errors import IdempotencyConflict, InvalidArgument, TaskExists, TaskNotFound
 from core.ffmpeg import validate
 from core.ports import TaskStore
-from core.task import Status, Task
+from core.settings import Settings
+from core.task import Notice, Status, Task
+
+_KEYS = UUID("6f2c8a4e-9d0b-5c37-8f61-2b7d43e9a015")  # what ids made from idempotency keys are in the name of
+MAX_KEY_LENGTH = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,22 +31,46 @@ class Registration:
     command: str
     input_files: Mapping[str, str]
     output_files: tuple[str, ...]
+    callback_url: str | None = None
+
+
+class Registered(NamedTuple):
+    task: Task
+    again: bool  # whether the same request had registered it before
 
 
 def register(
     store: TaskStore,
     wanted: Registration,
     *,
-    policy: urls.Policy,
+    settings: Settings,
     task_id: str,
     correlation_id: str,
     now: datetime,
-) -> Task:
-    """The new task, stored. Raises CommandNotAllowed, UrlNotAllowed or InvalidArgument, and then stores nothing."""
+    idempotency_key: str | None = None,
+) -> Registered:
+    """The task, stored; with an idempotency key that was used before, the one that it was used for.
+
+    Raises CommandNotAllowed, UrlNotAllowed, InvalidArgument or IdempotencyConflict, and then stores nothing.
+    """
+    if idempotency_key is None:
+        return Registered(store.create(_task(wanted, settings, task_id, correlation_id, now)), again=False)
+    task_id, fingerprint = _id_of(idempotency_key), _fingerprint(wanted)
+    try:
+        return _same(store.get(task_id), fingerprint)
+    except TaskNotFound:
+        task = replace(_task(wanted, settings, task_id, correlation_id, now), fingerprint=fingerprint)
+    try:
+        return Registered(store.create(task), again=False)
+    except TaskExists:  # by the same request, at the same time
+        return _same(store.get(task_id), fingerprint)
+
+
+def _task(wanted: Registration, settings: Settings, task_id: str, correlation_id: str, now: datetime) -> Task:
     command = validate.check(wanted.command, input_names=wanted.input_files, output_names=wanted.output_files)
     for name, url in wanted.input_files.items():
-        urls.check(url, field=f"input_files.{name}", policy=policy)
-    task = Task(
+        urls.check(url, field=f"input_files.{name}", policy=settings.url_policy)
+    return Task(
         task_id=task_id,
         status=Status.PENDING,
         command=command.text,
@@ -43,5 +78,40 @@ def register(
         output_files=wanted.output_files,
         correlation_id=correlation_id,
         created_at=now,
+        callback_url=_callback(wanted, settings),
+        result_ttl_seconds=settings.result_ttl_seconds,
+        notices=_notices(wanted, settings),
     )
-    return store.create(task)
+
+
+def _callback(wanted: Registration, settings: Settings) -> str | None:
+    if wanted.callback_url is None:
+        return None
+    field = "callback_url"
+    if settings.webhook_secret is None:
+        message = "callback_url cannot be used: this service has no WEBHOOK_SECRET to sign notices with."
+        raise InvalidArgument(message, details={"field": field})
+    urls.check(wanted.callback_url, field=field, policy=replace(settings.url_policy, buckets=()))
+    return wanted.callback_url
+
+
+def _notices(wanted: Registration, settings: Settings) -> tuple[Notice, ...]:
+    asked = {"webhook": wanted.callback_url, "event": settings.event_bus}
+    return tuple(Notice(channel=channel) for channel, where in asked.items() if where)
+
+
+def _id_of(key: str) -> str:
+    if not 0 < len(key) <= MAX_KEY_LENGTH or not key.isascii() or not key.isprintable():
+        message = f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable ASCII characters."
+        raise InvalidArgument(message, details={"field": "Idempotency-Key"})
+    return str(uuid5(_KEYS, key))
+
+
+def _fingerprint(wanted: Registration) -> str:
+    return hashlib.sha256(json.dumps(asdict(wanted), sort_keys=True).encode()).hexdigest()
+
+
+def _same(task: Task, fingerprint: str) -> Registered:
+    if task.fingerprint != fingerprint:
+        raise IdempotencyConflict(details={"task_id": task.task_id})
+    return Registered(task, again=True)

@@ -4,10 +4,11 @@ A setting's environment variable is its field's name in capitals. All faults are
 opened or checked against the machine: that is for whoever uses the setting.
 """
 
+import base64
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ class Settings:
     backend: str = "local"  # local or aws
     log_level: str = "INFO"
     link_ttl_seconds: int = 3600  # how long a link to an output can be used
+    result_ttl_hours: int = 24  # how long outputs are kept; 0: for ever
+    retry_delay_seconds: int = 15  # before the second attempt of a task; four times that before the third
+    webhook_secret: str | None = field(default=None, repr=False)  # what notices are signed with: whsec_ and base64
     # the worker
     ffmpeg_path: str | None = None  # another ffmpeg than the one that comes with the wheel
     scratch_dir: Path | None = None  # where tasks have their temporary folders
@@ -55,6 +59,7 @@ class Settings:
     output_prefix: str = "outputs"
     job_queue: str | None = None
     job_definition: str | None = None
+    event_bus: str | None = None  # where the ends of tasks are announced as events
 
     @property
     def scratch(self) -> Path:
@@ -65,6 +70,11 @@ class Settings:
         """Where clients reach the local service."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return self.public_url or f"http://{host}:{self.port}"
+
+    @property
+    def result_ttl_seconds(self) -> int | None:
+        """None is for ever."""
+        return self.result_ttl_hours * 3600 or None
 
     @property
     def url_policy(self) -> Policy:
@@ -84,7 +94,8 @@ class Settings:
             try:
                 values[name] = read(text)
             except ValueError as fault:
-                faults.append(f"{name.upper()}={text!r}: {fault}")
+                shown = "" if name in _SECRET else f"={text!r}"
+                faults.append(f"{name.upper()}{shown}: {fault}")
         settings = cls(**values)
         faults += settings._contradictions()
         if faults:
@@ -92,8 +103,8 @@ class Settings:
         return settings
 
     def to_env(self) -> dict[str, str]:
-        """The environment that gives these settings again, for a process that we start."""
-        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
+        """The environment that gives these settings again, for a worker that we start: all but the secrets."""
+        pairs = ((field.name, getattr(self, field.name)) for field in fields(self) if field.name not in _SECRET)
         return {name.upper(): _spelled(value) for name, value in pairs if value is not None}
 
     def _contradictions(self) -> list[str]:
@@ -164,10 +175,24 @@ def _buckets(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _webhook_secret(text: str) -> str:
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if not text.startswith("whsec_") or not 24 <= len(key) <= 64:
+        raise ValueError("must be whsec_ and then 24 to 64 bytes in base64")
+    return text
+
+
+_SECRET = frozenset({"webhook_secret"})
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "backend": _one_of("local", "aws"),
     "log_level": lambda text: _one_of("DEBUG", "INFO", "WARNING", "ERROR")(text.upper()),
     "link_ttl_seconds": _between(1, 7 * 24 * 3600),
+    "result_ttl_hours": _between(0, 10 * 365 * 24),
+    "retry_delay_seconds": _between(0, 3600),
+    "webhook_secret": _webhook_secret,
     "ffmpeg_path": str,
     "scratch_dir": Path,
     "max_input_bytes": _between(1, 2**50),
@@ -190,6 +215,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "output_prefix": lambda text: text.strip("/"),
     "job_queue": str,
     "job_definition": str,
+    "event_bus": str,
 }
 
 

@@ -1,30 +1,47 @@
 """Submit: hand a queued task to the dispatcher, and note that it was.
 
-The step that execute and recover share. The task is stored as queued before anybody is asked for a worker, so that
+The step that execute and the sweep share. The task is stored as queued before anybody is asked for a worker, so that
 whatever is lost on the way, the store still says that the task wants one.
 """
 
+import logging
+import random
+from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from core import task as moves
-from core.errors import Conflict, DispatchUnavailable
+from core import moves
+from core.errors import Conflict, DispatchDelayed, DispatchUnavailable
 from core.ports import Services
 from core.task import Task
 
-RETRY_AFTER_SECONDS = 5
+log = logging.getLogger(__name__)
+
+# Where nobody has to do anything but wait, the sweep hands the task over again after about so long.
+AGAIN_AFTER = timedelta(seconds=20)
 
 
-def submit(services: Services, task: Task, *, now: datetime) -> Task:
-    """The task as it is after the hand-over. Raises DispatchUnavailable, with the task still stored as queued."""
+def submit(services: Services, task: Task, *, now: datetime, chance: Callable[[], float] = random.random) -> Task:
+    """The task as it is after the hand-over, or still queued and due again when the dispatcher was too busy.
+
+    Raises DispatchUnavailable, with the task queued and due again all the same.
+    """
+    delay = moves.backoff(1, first=AGAIN_AFTER, chance=chance())
     try:
         job_id = services.dispatcher.submit(task)
+    except DispatchDelayed as error:
+        log.warning("hand-over delayed", extra={"action": "submit_delayed", "task_id": task.task_id}, exc_info=error)
+        return _noted(services, moves.unsubmitted(task, now=now, delay=delay, reason=error.message), task)
     except DispatchUnavailable as error:
         with suppress(Conflict):
-            services.store.replace(moves.unsubmitted(task, now=now), task)
-        details = {"task_id": task.task_id, "retry_after_seconds": RETRY_AFTER_SECONDS}
+            services.store.replace(moves.unsubmitted(task, now=now, delay=delay, reason=error.message), task)
+        details = {"task_id": task.task_id, "retry_after_seconds": round(delay.total_seconds())}
         raise DispatchUnavailable(error.message, details=details) from error
+    return _noted(services, moves.submitted(task, now=now, job_id=job_id), task)
+
+
+def _noted(services: Services, new: Task, task: Task) -> Task:
     try:
-        return services.store.replace(moves.submitted(task, now=now, job_id=job_id), task)
+        return services.store.replace(new, task)
     except Conflict:  # the worker was quicker than we were, which is fine
         return services.store.get(task.task_id)

@@ -1,26 +1,17 @@
-"""What a task is, and the moves that it can make.
+"""What a task is: its state as data, and the few things that follow from it alone.
 
-Pure: a move takes a task and facts (time, ids, numbers) and returns the next task, or raises why not.
-Storing the result, and losing to somebody who was faster, is the business of ports.TaskStore and its callers.
+How it changes is moves.py's, where it is kept is the business of ports.TaskStore.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeVar
-
-from core.errors import FenceLost, TaskEnded, TaskNotReady
-
-N = TypeVar("N", int, float)
+from typing import Any
 
 MAX_CLAIMS = 3
-LEASE = timedelta(seconds=90)
-HEARTBEAT = timedelta(seconds=20)
-# Time for whoever executed a task to hand it to the dispatcher, before anybody else may do it for them.
-SUBMIT_GRACE = timedelta(seconds=15)
-# How long a submitted task may wait for a worker before it is submitted again.
-QUEUE_PATIENCE = timedelta(hours=1)
+# How long the record of a task is kept when nothing else is to be done for it: not executed, or ended and cleared.
+KEEP_RECORD = timedelta(days=30)
 
 
 class Status(StrEnum):
@@ -34,6 +25,11 @@ class Status(StrEnum):
     @property
     def ended(self) -> bool:
         return self in (Status.COMPLETED, Status.FAILED, Status.CANCELED)
+
+    @property
+    def live(self) -> bool:
+        """Whether it is to go on without anybody asking for it."""
+        return self in (Status.QUEUED, Status.RUNNING)
 
 
 class Stage(StrEnum):
@@ -60,21 +56,21 @@ class FailureCode(StrEnum):
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
-# Whether the same task may well succeed when it is run again; a failure that knows better says so itself.
-RETRYABLE: Mapping[FailureCode, bool] = {
-    FailureCode.DOWNLOAD_FAILED: True,  # the source may be back in a minute
-    FailureCode.SOURCE_EXPIRED: False,  # a link that ran out stays out
-    FailureCode.SOURCE_TOO_LARGE: False,
-    FailureCode.MEDIA_INVALID: False,
-    FailureCode.TRANSCODE_FAILED: False,
-    FailureCode.OUTPUT_MISSING: False,
-    FailureCode.GPU_UNAVAILABLE: True,  # another machine may have one
-    FailureCode.OUT_OF_MEMORY: True,
-    FailureCode.DISK_FULL: True,
-    FailureCode.TIMED_OUT: False,
-    FailureCode.UPLOAD_FAILED: True,
-    FailureCode.WORKER_LOST: True,
-    FailureCode.INTERNAL_ERROR: True,
+# How often the same task is worth running again after such a failure; one that knows better says so itself.
+RETRIES: Mapping[FailureCode, int] = {
+    FailureCode.DOWNLOAD_FAILED: 2,  # the source may be back in a minute
+    FailureCode.SOURCE_EXPIRED: 0,  # a link that ran out stays out
+    FailureCode.SOURCE_TOO_LARGE: 0,
+    FailureCode.MEDIA_INVALID: 0,
+    FailureCode.TRANSCODE_FAILED: 0,
+    FailureCode.OUTPUT_MISSING: 0,
+    FailureCode.GPU_UNAVAILABLE: 2,  # another machine may have one
+    FailureCode.OUT_OF_MEMORY: 1,  # a neighbour may have had it; twice is no accident
+    FailureCode.DISK_FULL: 2,  # what filled it may be gone
+    FailureCode.TIMED_OUT: 0,
+    FailureCode.UPLOAD_FAILED: 2,
+    FailureCode.WORKER_LOST: 2,
+    FailureCode.INTERNAL_ERROR: 1,
 }
 
 
@@ -94,7 +90,7 @@ class Failure:
         return cls(
             code=code,
             message=message,
-            retryable=RETRYABLE[code] if retryable is None else retryable,
+            retryable=RETRIES[code] > 0 if retryable is None else retryable,
             details=details or {},
         )
 
@@ -154,6 +150,48 @@ class Timings:
     upload_seconds: float | None = None
 
 
+class Ending(StrEnum):
+    """How an attempt ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"  # the worker said why
+    RELEASED = "released"  # the worker was told to stop, and said so
+    LOST = "lost"  # the worker was gone without a word
+    CANCELED = "canceled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One claim of the task: by which worker, and what became of it."""
+
+    number: int  # the claim's fence
+    owner: str
+    started_at: datetime
+    job_id: str | None = None
+    finished_at: datetime | None = None
+    ending: Ending | None = None  # None while the worker holds the task
+    code: FailureCode | None = None
+    message: str | None = None
+
+
+class NoticeStatus(StrEnum):
+    PENDING = "pending"  # to be sent, or sent again, once the task has ended
+    DELIVERED = "delivered"
+    ABANDONED = "abandoned"  # refused for good, or too often
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """That somebody is told of the task's end, by one channel: `webhook` or `event`."""
+
+    channel: str
+    status: NoticeStatus = NoticeStatus.PENDING
+    tries: int = 0
+    due_at: datetime | None = None  # None until the task has ended, and when nothing more is to be sent
+    delivered_at: datetime | None = None
+    error: str | None = None  # of the newest try
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """One ffmpeg command over named inputs that produces named outputs. All times are in UTC."""
@@ -169,163 +207,54 @@ class Task:
     fence: int = 0  # counts claims; only the holder of the newest may write
     owner: str | None = None
     job_id: str | None = None  # the dispatcher's name for the newest worker
+    fingerprint: str | None = None  # of what was asked for, when it came with an idempotency key
+    callback_url: str | None = None
+    result_ttl_seconds: int | None = None  # how long outputs are kept; None is for ever
     queued_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     dispatch_due_at: datetime | None = None
     lease_expires_at: datetime | None = None
+    expires_at: datetime | None = None  # when the outputs are deleted
+    purged_at: datetime | None = None  # when they were
+    tidy_due_at: datetime | None = None  # when to delete what workers have stored that was not published
+    queue_reason: str | None = None  # why no worker takes it, in the dispatcher's own words
     stage: Stage | None = None
     progress: Progress = Progress()
     timings: Timings = Timings()
+    attempts: tuple[Attempt, ...] = ()
     outputs: tuple[Output, ...] = ()
     output_count: int = 0  # all stored files; `outputs` lists the first of them
     error: Failure | None = None
+    notices: tuple[Notice, ...] = ()
+    # What a later version keeps and this one does not know: kept as it is when this one writes the task.
+    unread: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def due_at(self) -> datetime | None:
-        """When somebody should look whether this task is still moving; None when there is nothing to look after."""
-        return {Status.QUEUED: self.dispatch_due_at, Status.RUNNING: self.lease_expires_at}.get(self.status)
+        """When somebody should look after this task; None when there is nothing to look after."""
+        if self.status is Status.QUEUED:
+            return self.dispatch_due_at
+        if self.status is Status.RUNNING:
+            return self.lease_expires_at
+        times = (*(notice.due_at for notice in self.notices), self.tidy_due_at, self.purge_due_at, self.forget_due_at)
+        return min((time for time in times if time), default=None)
 
+    @property
+    def purge_due_at(self) -> datetime | None:
+        """When the outputs are to be deleted, as long as they are not."""
+        return None if self.purged_at else self.expires_at
 
-# The statuses from which each move may start. `due_at` and the fence narrow some of them further.
-MOVES: Mapping[str, frozenset[Status]] = {
-    "execute": frozenset({Status.PENDING}),
-    "submitted": frozenset({Status.QUEUED}),
-    "unsubmitted": frozenset({Status.QUEUED}),
-    "claim": frozenset({Status.QUEUED, Status.RUNNING}),
-    "report": frozenset({Status.RUNNING}),
-    "complete": frozenset({Status.RUNNING}),
-    "fail": frozenset({Status.RUNNING}),
-    "release": frozenset({Status.RUNNING}),
-    "lose": frozenset({Status.RUNNING}),
-}
+    @property
+    def forget_due_at(self) -> datetime | None:
+        """When nobody will ask for the task any more; None while it lives, or while its outputs are kept."""
+        if self.status is Status.PENDING:
+            return self.created_at + KEEP_RECORD
+        if self.status is Status.COMPLETED:
+            return self.purged_at and self.purged_at + KEEP_RECORD
+        return self.finished_at and self.finished_at + KEEP_RECORD
 
-
-def _allow(task: Task, move: str) -> None:
-    if task.status in MOVES[move]:
-        return
-    details = {"task_id": task.task_id, "status": task.status.value}
-    if task.status.ended:
-        raise TaskEnded(f"The task has ended as {task.status}; register a new one.", details=details)
-    raise TaskNotReady(f"The task is {task.status}, which does not allow to {move} it.", details=details)
-
-
-def _allow_holder(task: Task, move: str, fence: int) -> None:
-    _allow(task, move)
-    if task.fence != fence:
-        raise FenceLost(details={"task_id": task.task_id, "fence": fence, "newest": task.fence})
-
-
-def execute(task: Task, *, now: datetime) -> Task:
-    """T2: from now on the task wants a worker."""
-    _allow(task, "execute")
-    return replace(task, status=Status.QUEUED, queued_at=now, dispatch_due_at=now + SUBMIT_GRACE)
-
-
-def submitted(task: Task, *, now: datetime, job_id: str) -> Task:
-    """T3: the dispatcher has it under `job_id`."""
-    _allow(task, "submitted")
-    return replace(task, job_id=job_id, dispatch_due_at=now + QUEUE_PATIENCE)
-
-
-def unsubmitted(task: Task, *, now: datetime) -> Task:
-    """The dispatcher would not take it: whoever looks next may try again at once."""
-    _allow(task, "unsubmitted")
-    return replace(task, dispatch_due_at=now)
-
-
-def claim(task: Task, *, now: datetime, owner: str) -> Task:
-    """T4, T5: a worker takes the task, under a fence of its own; from a live owner it cannot be taken."""
-    _allow(task, "claim")
-    if task.status is Status.RUNNING and task.lease_expires_at is not None and task.lease_expires_at > now:
-        raise TaskNotReady("Another worker holds the task.", details={"task_id": task.task_id})
-    if task.fence >= MAX_CLAIMS:
-        raise TaskNotReady(f"The task was claimed {task.fence} times already.", details={"task_id": task.task_id})
-    return replace(
-        task,
-        status=Status.RUNNING,
-        fence=task.fence + 1,
-        owner=owner,
-        started_at=now,
-        lease_expires_at=now + LEASE,
-        dispatch_due_at=None,
-        stage=Stage.DOWNLOADING,
-        progress=Progress(),
-        timings=Timings(),
-    )
-
-
-def report(task: Task, *, now: datetime, fence: int, stage: Stage, progress: Progress, timings: Timings) -> Task:
-    """T6: the heartbeat, with the progress so far; progress never goes back within one fence."""
-    _allow_holder(task, "report", fence)
-    return replace(
-        task, stage=stage, progress=_forward(task.progress, progress), timings=timings, lease_expires_at=now + LEASE
-    )
-
-
-def complete(
-    task: Task, *, now: datetime, fence: int, outputs: tuple[Output, ...], output_count: int, timings: Timings
-) -> Task:
-    """T7: the outputs are in the store, verified; this publishes them."""
-    _allow_holder(task, "complete", fence)
-    progress = replace(task.progress, percent=100.0, eta_seconds=0.0)
-    return _ended(
-        replace(task, outputs=outputs, output_count=output_count, timings=timings, progress=progress),
-        Status.COMPLETED,
-        now=now,
-    )
-
-
-def fail(task: Task, *, now: datetime, fence: int, error: Failure, timings: Timings) -> Task:
-    """T8: the worker says why there will be no output."""
-    _allow_holder(task, "fail", fence)
-    return _ended(replace(task, error=error, timings=timings), Status.FAILED, now=now)
-
-
-def release(task: Task, *, now: datetime, fence: int) -> Task:
-    """T8: the worker was told to stop before it was done; another one may take over at once."""
-    _allow_holder(task, "release", fence)
-    return _requeued(task, now=now)
-
-
-def lose(task: Task, *, now: datetime, fence: int) -> Task:
-    """T10: the worker that held `fence` is gone without a word."""
-    _allow_holder(task, "lose", fence)
-    return _requeued(task, now=now)
-
-
-def _requeued(task: Task, *, now: datetime) -> Task:
-    if task.fence >= MAX_CLAIMS:
-        lost = f"The worker was lost {task.fence} times; the source may be more than it can hold."
-        return _ended(replace(task, error=Failure.of(FailureCode.WORKER_LOST, lost)), Status.FAILED, now=now)
-    return replace(
-        task,
-        status=Status.QUEUED,
-        owner=None,
-        job_id=None,
-        stage=None,
-        progress=Progress(),
-        lease_expires_at=None,
-        dispatch_due_at=now,
-    )
-
-
-def _ended(task: Task, status: Status, *, now: datetime) -> Task:
-    return replace(
-        task, status=status, finished_at=now, stage=None, owner=None, lease_expires_at=None, dispatch_due_at=None
-    )
-
-
-def _forward(old: Progress, new: Progress) -> Progress:
-    return replace(
-        new,
-        percent=_later(old.percent, new.percent),
-        frame=_later(old.frame, new.frame),
-        out_time_seconds=_later(old.out_time_seconds, new.out_time_seconds),
-    )
-
-
-def _later(old: N | None, new: N | None) -> N | None:
-    if old is None or new is None:
-        return new if old is None else old
-    return max(old, new)
+    @property
+    def waiting_since(self) -> datetime | None:
+        """Since when a queued task has waited for its next worker."""
+        return (self.attempts[-1].finished_at if self.attempts else None) or self.queued_at

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from core import sweep
 from core.ports import Services
 from core.settings import Settings
 
@@ -62,6 +63,7 @@ def _aws(settings: Settings) -> Services:
         objects=S3ObjectStore(settings.output_bucket),
         dispatcher=BatchDispatcher(queue=settings.job_queue, definition=settings.job_definition),
         inputs=S3InputStore(),
+        output_prefix=settings.output_prefix,
     )
 
 
@@ -70,7 +72,6 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
     from core.local.dispatcher import LocalDispatcher
     from core.local.object_store import FolderObjectStore, load_secret
     from core.local.task_store import SqliteTaskStore
-    from core.recover import recover
 
     objects = FolderObjectStore(
         settings.data_dir / "objects", base_url=settings.base_url, secret=load_secret(settings.data_dir / "secret")
@@ -79,7 +80,8 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
         command=(sys.executable, *WORKER),
         env=settings.to_env() | {name: env[name] for name in _INHERITED if name in env},
         max_concurrent=settings.max_concurrent_tasks,
-        on_exit=lambda task_id, _: recover(wired, task_id, now=datetime.now(UTC)),
+        on_exit=lambda task_id, _: sweep.look_after(wired, task_id, now=datetime.now(UTC), job=sweep.GONE),
     )
-    wired = Services(store=SqliteTaskStore(settings.data_dir / "tasks.db"), objects=objects, dispatcher=pool)
+    store = SqliteTaskStore(settings.data_dir / "tasks.db")
+    wired = Services(store=store, objects=objects, dispatcher=pool, output_prefix=settings.output_prefix)
     return Local(services=wired, pool=pool, open_link=objects.open_link)

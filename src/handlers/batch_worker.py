@@ -80,6 +80,7 @@ def _work(
         layers=found,
         stop=stop,
         now=lambda: datetime.now(UTC),
+        job_id=env.get("AWS_BATCH_JOB_ID") or env.get("JOB_ID"),
         report_every_seconds=5.0 if settings.backend == "aws" else 2.0,
     )
     try:

@@ -21,7 +21,7 @@ from typing import IO
 import uvicorn
 from dotenv import dotenv_values
 
-from core import recover, wiring
+from core import sweep, wiring
 from core.ports import Services
 from core.settings import Settings, SettingsInvalid
 from core.worker import process, sandbox
@@ -77,7 +77,7 @@ def _run(
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     closing_down = threading.Event()
     sweeping = threading.Thread(target=_sweep, args=(services, closing_down), name="sweep")
-    recover.recover_all(services, now=datetime.now(UTC))
+    sweep.reconcile(services, now=datetime.now(UTC))
     signal.signal(signal.SIGTERM, _interrupt)
     pool.start()
     sweeping.start()
@@ -94,7 +94,7 @@ def _sweep(services: Services, closing_down: threading.Event) -> None:
     """Hand over again, now and then, what was due to move and did not."""
     while not closing_down.wait(SWEEP_SECONDS):
         try:
-            recover.recover_due(services, now=datetime.now(UTC))
+            sweep.sweep(services, now=datetime.now(UTC))
         except Exception:
             log.exception("the sweep failed", extra={"action": "sweep_failed"})
 

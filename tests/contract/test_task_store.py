@@ -16,7 +16,7 @@ from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import ReadTimeoutError
 from botocore.httpsession import URLLib3Session
 
-from core import task as moves
+from core import moves
 from core.aws import client as clients
 from core.aws.task_store import DynamoTaskStore
 from core.errors import InternalError, TaskChanged, TaskExists, TaskNotFound

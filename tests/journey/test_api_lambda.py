@@ -12,7 +12,7 @@ import boto3
 import httpx
 import pytest
 
-from core import task as moves
+from core import moves
 from core.aws.object_store import S3ObjectStore
 from core.aws.task_store import DynamoTaskStore
 from core.task import Output, Status, Timings

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from core import task as moves
+from core import moves
 from core.task import Failure, FailureCode, Timings
 from handlers.web import models
 from support import api_server

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import uvicorn
 
-from core import task as moves
+from core import moves
 from core.local.object_store import FolderObjectStore
 from core.local.task_store import SqliteTaskStore
 from core.ports import Services

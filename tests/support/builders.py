@@ -1,11 +1,11 @@
 """Tasks to begin with: `a_task()` as registered, `task_in(status)` as its moves made it."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from core import task as moves
+from core import moves
 from core.task import Failure, FailureCode, Output, Status, Task, Timings
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, 123456, tzinfo=UTC)
@@ -36,7 +36,7 @@ def task_in(status: Status, **changes: Any) -> Task:
     if status is Status.PENDING:
         return task
     if status is Status.CANCELED:
-        return replace(task, status=status, finished_at=NOW)
+        return moves.cancel(task, now=NOW)
     task = moves.execute(task, now=NOW)
     if status is Status.QUEUED:
         return task
@@ -47,4 +47,4 @@ def task_in(status: Status, **changes: Any) -> Task:
         outputs = (an_output(task.task_id),)
         return moves.complete(task, now=NOW, fence=1, outputs=outputs, output_count=1, timings=Timings())
     error = Failure.of(FailureCode.MEDIA_INVALID, "The input is not a video.")
-    return moves.fail(task, now=NOW, fence=1, error=error, timings=Timings())
+    return moves.fail(task, now=NOW, fence=1, error=error, timings=Timings(), retry_after=timedelta(0))

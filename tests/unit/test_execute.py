@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core import task as moves
+from core import moves
 from core.errors import DispatchUnavailable, TaskEnded, TaskNotFound
 from core.execute import execute
 from core.local.object_store import FolderObjectStore

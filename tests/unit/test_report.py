@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core import task as moves
+from core import moves
 from core.local.task_store import SqliteTaskStore
 from core.task import Progress, Stage, Status, Task, Timings
 from core.worker.failed import Stopped

@@ -4,6 +4,7 @@ SubmitJob knows no idempotency token, so a lost answer may leave two jobs for on
 end at once. What the job runs, on what and how often, is for the job definition to say.
 """
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from core.aws import client as clients
 from core.errors import DispatchUnavailable
+from core.ports import JobState, Sighting
 from core.task import Task
 
 if TYPE_CHECKING:
     from mypy_boto3_batch import BatchClient
+    from mypy_boto3_batch.type_defs import JobDetailTypeDef
+
+
+_MOST_ASKED = 100  # jobs in one DescribeJobs
+# Of all other states a worker may still come.
+_STATES = {"RUNNING": JobState.RUNNING, "SUCCEEDED": JobState.GONE, "FAILED": JobState.GONE}
 
 
 class BatchDispatcher:
@@ -38,6 +46,25 @@ class BatchDispatcher:
             raise DispatchUnavailable from error
         return answer["jobId"]
 
+    def look(self, tasks: Sequence[Task]) -> Mapping[str, Sighting]:
+        jobs: dict[str, JobDetailTypeDef] = {}
+        ids = sorted({task.job_id for task in tasks if task.job_id})
+        try:
+            for start in range(0, len(ids), _MOST_ASKED):
+                answer = self._client.describe_jobs(jobs=ids[start : start + _MOST_ASKED])
+                jobs |= {job["jobId"]: job for job in answer["jobs"]}
+        except (BotoCoreError, ClientError) as error:
+            raise DispatchUnavailable("AWS Batch cannot be asked.") from error
+        return {task.task_id: _seen(jobs.get(task.job_id or "")) for task in tasks}
+
+    def stop(self, task: Task) -> None:
+        if task.job_id is None:
+            return
+        try:
+            self._client.terminate_job(jobId=task.job_id, reason="The task was canceled.")
+        except (BotoCoreError, ClientError) as error:
+            raise DispatchUnavailable("AWS Batch could not be told to stop the job.") from error
+
     def check(self) -> str:
         try:
             queues = self._client.describe_job_queues(jobQueues=[self._queue])["jobQueues"]
@@ -50,3 +77,9 @@ class BatchDispatcher:
     @cached_property
     def _client(self) -> "BatchClient":
         return self._given or clients.batch()
+
+
+def _seen(job: "JobDetailTypeDef | None") -> Sighting:
+    if job is None:
+        return Sighting(JobState.GONE)
+    return Sighting(_STATES.get(job["status"], JobState.COMING), job.get("statusReason"))

@@ -4,7 +4,7 @@ An upload is streamed, in parts when it is large, and each part's checksum is ve
 goes along as metadata, because S3 has none for an object of many parts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,9 @@ class S3ObjectStore:
         self._bucket = bucket
         self._given = client
 
-    def put_file(self, key: str, path: Path, *, sha256: str, content_type: str) -> None:
+    def put_file(
+        self, key: str, path: Path, *, sha256: str, content_type: str, on_piece: Callable[[], None] = lambda: None
+    ) -> None:
         from boto3.exceptions import Boto3Error
         from boto3.s3.transfer import TransferConfig
 
@@ -70,6 +72,15 @@ class S3ObjectStore:
 
     def uri(self, key: str) -> str | None:
         return f"s3://{self._bucket}/{key}"
+
+    def delete(self, folder: str, *, keep: str | None = None) -> int:
+        with _translated("The outputs could not be deleted."):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"{folder}/")
+            found = (entry["Key"] for page in pages for entry in page.get("Contents", ()))
+            keys = [key for key in found if keep is None or not key.startswith(f"{keep}/")]
+            for key in keys:
+                self._client.delete_object(Bucket=self._bucket, Key=key)
+        return len(keys)
 
     def check(self) -> str:
         with _translated("The bucket cannot be used."):

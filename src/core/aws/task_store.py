@@ -1,9 +1,9 @@
 """Tasks in one DynamoDB table.
 
 An item has the task as JSON, as SQLite has it, and beside it what conditions and the index need. The sparse index
-`due` (`due_shard`, `due_at`) holds the queued and running tasks only, and only their keys: a heartbeat moves a task
-in it, and that is to cost one small write. Throttling and lost answers are boto3's to repeat; what a repeated write
-finds is judged here.
+`due` (`due_shard`, `due_at`) holds the tasks that somebody is to look after, live ones apart from the others, and only
+their keys: a heartbeat moves a task in it, and that is to cost one small write. Throttling and lost answers are boto3's
+to repeat; what a repeated write finds is judged here.
 """
 
 import zlib
@@ -61,10 +61,26 @@ class DynamoTaskStore:
         details = {"task_id": previous.task_id}
         raise TaskChanged(details=details) if refused else TaskNotFound(details=details)
 
-    def due(self, before: datetime, *, limit: int) -> Sequence[Task]:
-        keys = sorted(key for shard in SHARDS for key in self._due_keys(shard, before, limit=limit))
+    def due(self, before: datetime, *, limit: int, live: bool = True) -> Sequence[Task]:
+        shards = (_shard(shard, live=live) for shard in SHARDS)
+        keys = sorted(key for shard in shards for key in self._due_keys(shard, before, limit=limit))
         tasks = (self._find(task_id) for _, task_id in keys[:limit])
-        return [task for task in tasks if task and task.due_at and task.due_at <= before]
+        return [task for task in tasks if task and task.status.live is live and task.due_at and task.due_at <= before]
+
+    def forget(self, task: Task) -> None:
+        with _translated():
+            try:
+                self._client.delete_item(
+                    TableName=self._table,
+                    Key={"task_id": {"S": task.task_id}},
+                    ConditionExpression="version = :seen",
+                    ExpressionAttributeValues={":seen": {"N": str(task.version)}},
+                )
+                return
+            except self._client.exceptions.ConditionalCheckFailedException:
+                pass
+        self.get(task.task_id)
+        raise TaskChanged(details={"task_id": task.task_id})
 
     def check(self) -> str:
         self._find("check")
@@ -113,12 +129,13 @@ def _item(task: Task) -> dict[str, Any]:
         "body": {"S": record.dumps(task)},
     }
     if task.due_at:
-        item |= {"due_shard": {"S": _shard(task.task_id)}, "due_at": {"N": _seconds(task.due_at)}}
+        number = SHARDS[zlib.crc32(task.task_id.encode()) % len(SHARDS)]
+        item |= {"due_shard": {"S": _shard(number, live=task.status.live)}, "due_at": {"N": _seconds(task.due_at)}}
     return item
 
 
-def _shard(task_id: str) -> str:
-    return SHARDS[zlib.crc32(task_id.encode()) % len(SHARDS)]
+def _shard(number: str, *, live: bool) -> str:
+    return number if live else f"idle-{number}"
 
 
 def _seconds(time: datetime) -> str:

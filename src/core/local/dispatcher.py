@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from core.errors import DispatchUnavailable
+from core.ports import JobState, Sighting
 from core.task import Task
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,21 @@ class LocalDispatcher:
             self._changed.notify_all()
             return job.job_id
 
+    def look(self, tasks: Sequence[Task]) -> Mapping[str, Sighting]:
+        with self._changed:
+            return {task.task_id: self._seen(task.task_id) for task in tasks}
+
+    def stop(self, task: Task) -> None:
+        with self._changed:
+            self._waiting.pop(task.task_id, None)
+            process = self._running.get(task.task_id)
+            if process is None:
+                return
+            _signal(process, signal.SIGTERM)
+        killer = threading.Timer(self._grace_seconds, self._kill, (task.task_id, process))
+        killer.daemon = True
+        killer.start()
+
     def check(self) -> str:
         with self._changed:
             if self._closed:
@@ -119,7 +135,8 @@ class LocalDispatcher:
         return None
 
     def _spawn(self, job: _Job) -> "subprocess.Popen[bytes] | None":
-        env = {"TASK_ID": job.task_id, "CORRELATION_ID": job.correlation_id, "PARENT_PID": str(os.getpid())}
+        env = {"TASK_ID": job.task_id, "CORRELATION_ID": job.correlation_id, "JOB_ID": job.job_id}
+        env["PARENT_PID"] = str(os.getpid())
         try:
             # A group of its own: a Ctrl-C in the terminal is for the service, which then stops its workers.
             return subprocess.Popen(self._command, env=self._env | env, stdin=subprocess.DEVNULL, process_group=0)  # noqa: S603
@@ -140,6 +157,16 @@ class LocalDispatcher:
             self._changed.notify_all()
         log.info("worker ended", extra={**job.log_fields, "exit_code": code})
         return code
+
+    def _seen(self, task_id: str) -> Sighting:
+        if task_id in self._running:
+            return Sighting(JobState.RUNNING)
+        return Sighting(JobState.COMING if task_id in self._waiting else JobState.GONE)
+
+    def _kill(self, task_id: str, process: "subprocess.Popen[bytes]") -> None:
+        with self._changed:
+            if self._running.get(task_id) is process:  # not reaped yet, so its group is still its own
+                _signal(process, signal.SIGKILL)
 
     def _signal_all(self, number: signal.Signals) -> None:
         for process in self._running.values():

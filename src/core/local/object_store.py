@@ -45,7 +45,9 @@ class FolderObjectStore:
         self._secret = secret
         self._clock = clock
 
-    def put_file(self, key: str, path: Path, *, sha256: str, content_type: str) -> None:
+    def put_file(
+        self, key: str, path: Path, *, sha256: str, content_type: str, on_piece: Callable[[], None] = lambda: None
+    ) -> None:
         """Publish the file without copying it where the file system allows: it must not be written to any more."""
         folder, name = _split(key)
         try:
@@ -89,6 +91,19 @@ class FolderObjectStore:
 
     def uri(self, key: str) -> str | None:
         return None
+
+    def delete(self, folder: str, *, keep: str | None = None) -> int:
+        count = 0
+        for note in [path for path in (self._about / folder).rglob("*") if path.is_file()]:
+            key = note.relative_to(self._about).as_posix()
+            if keep is not None and key.startswith(f"{keep}/"):
+                continue
+            found = self._find(key)
+            note.unlink(missing_ok=True)
+            if found:
+                found.path.unlink(missing_ok=True)
+            count += 1
+        return count
 
     def check(self) -> str:
         try:

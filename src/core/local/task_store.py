@@ -32,6 +32,7 @@ CREATE TABLE tasks (
 ) WITHOUT ROWID;
 CREATE INDEX tasks_due ON tasks (due_at) WHERE due_at IS NOT NULL;
 """
+_LIVE = {True: "status IN ('queued', 'running')", False: "status NOT IN ('queued', 'running')"}
 
 
 class SqliteTaskStore:
@@ -71,11 +72,20 @@ class SqliteTaskStore:
             raise TaskChanged(details={"task_id": previous.task_id})
         return stored
 
-    def due(self, before: datetime, *, limit: int) -> Sequence[Task]:
-        query = "SELECT body FROM tasks WHERE due_at <= ? ORDER BY due_at LIMIT ?"
+    def due(self, before: datetime, *, limit: int, live: bool = True) -> Sequence[Task]:
+        query = f"SELECT body FROM tasks WHERE due_at <= ? AND {_LIVE[live]} ORDER BY due_at LIMIT ?"  # noqa: S608
         with self._connection() as connection:
             rows = connection.execute(query, (before.timestamp(), limit)).fetchall()
         return [record.loads(body) for (body,) in rows]
+
+    def forget(self, task: Task) -> None:
+        with self._connection() as connection:
+            gone = connection.execute(
+                "DELETE FROM tasks WHERE task_id = ? AND version = ?", (task.task_id, task.version)
+            ).rowcount
+        if not gone:
+            self.get(task.task_id)
+            raise TaskChanged(details={"task_id": task.task_id})
 
     def check(self) -> str:
         with self._connection() as connection:

@@ -7,23 +7,24 @@ the task's folder is gone afterwards. A task that is not ours to work on is left
 import contextlib
 import logging
 import os
+import random
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from threading import Event
 
-from core import task as moves
-from core.errors import CommandNotAllowed, TaskChanged, TaskEnded, TaskNotFound, TaskNotReady
+from core import moves
+from core.errors import CommandNotAllowed, ServiceError, TaskChanged, TaskEnded, TaskNotFound, TaskNotReady
 from core.ffmpeg import build, probe, validate
 from core.ffmpeg.command import Command
 from core.ports import Services
 from core.settings import Settings
-from core.task import Failure, FailureCode, Media, Output, Stage, Task, Timings
+from core.task import Failure, FailureCode, Media, Output, Stage, Status, Task, Timings
 from core.worker import collect, fetch, fetch_object, process, sandbox, transcode, upload
 from core.worker.failed import Stopped, TaskFailed
 from core.worker.report import Reporter
@@ -39,7 +40,7 @@ PARALLEL_DOWNLOADS = 8
 
 
 class Outcome(Enum):
-    RECORDED = "recorded"  # the task has ended and says how
+    RECORDED = "recorded"  # the task has ended and says how, or will be tried again later
     NOT_OURS = "not_ours"  # ended, unknown, or with another worker: nothing was done
     GIVEN_UP = "given_up"  # we were told to stop; the task waits for another worker, or already has one
 
@@ -55,6 +56,7 @@ class Worker:
     layers: sandbox.Layers
     stop: Event
     now: Callable[[], datetime]
+    job_id: str | None = None  # what the dispatcher calls us
     report_every_seconds: float = 2.0
 
 
@@ -67,11 +69,17 @@ def run(worker: Worker, task_id: str) -> Outcome:
         return Outcome.NOT_OURS
     log.info("claimed", extra={"action": "claimed", "fence": task.fence})
     with _reporter(worker, task) as reporter:
+        outcome = _outcome(worker, task, reporter)
         try:
-            return _settled(reporter, _outcome(worker, task, reporter), worker.now)
+            settled = _settled(worker, reporter, outcome)
         except Stopped:
-            log.info("given up", extra={"action": "given_up"})
-            return Outcome.GIVEN_UP
+            settled = None
+    log.info("settled", extra={"action": settled.status.value if settled else "given_up"})
+    if settled is None or settled.status is not Status.COMPLETED:
+        _discard(worker, task)
+    if settled is None or outcome is None:
+        return Outcome.GIVEN_UP
+    return Outcome.RECORDED
 
 
 def _claimed(worker: Worker, task_id: str) -> Task:
@@ -79,7 +87,9 @@ def _claimed(worker: Worker, task_id: str) -> Task:
     for _ in range(CLAIM_ATTEMPTS):
         task = worker.services.store.get(task_id)
         with contextlib.suppress(TaskChanged):
-            return worker.services.store.replace(moves.claim(task, now=worker.now(), owner=owner), task)
+            return worker.services.store.replace(
+                moves.claim(task, now=worker.now(), owner=owner, job_id=worker.job_id), task
+            )
     raise TaskNotReady("The task changes too fast to be claimed.")
 
 
@@ -102,24 +112,27 @@ def _outcome(worker: Worker, task: Task, reporter: Reporter) -> tuple[Output, ..
         return Failure.of(FailureCode.INTERNAL_ERROR, "Something went wrong on our side; the worker's log has it.")
 
 
-def _settled(reporter: Reporter, outcome: tuple[Output, ...] | Failure | None, now: Callable[[], datetime]) -> Outcome:
-    def leave(task: Task, timings: Timings) -> Task:
-        if outcome is None:
-            return moves.release(task, now=now(), fence=task.fence)
-        if isinstance(outcome, Failure):
-            return moves.fail(task, now=now(), fence=task.fence, error=outcome, timings=timings)
-        return moves.complete(
-            task,
-            now=now(),
-            fence=task.fence,
-            outputs=_listed(outcome),
-            output_count=len(outcome),
-            timings=timings,
-        )
+def _settled(worker: Worker, reporter: Reporter, outcome: tuple[Output, ...] | Failure | None) -> Task:
+    """The task as it leaves us. Raises Stopped when it is no longer ours to say."""
+    first = timedelta(seconds=worker.settings.retry_delay_seconds)
 
-    task = reporter.settle(leave)
-    log.info("settled", extra={"action": task.status.value, "code": task.error and task.error.code.value})
-    return Outcome.RECORDED if task.status.ended else Outcome.GIVEN_UP
+    def leave(task: Task, timings: Timings) -> Task:
+        now, fence = worker.now(), reporter.fence
+        if outcome is None:
+            return moves.release(task, now=now, fence=fence)
+        if isinstance(outcome, Failure):
+            retry_after = moves.backoff(fence, first=first, chance=random.random())  # noqa: S311 - a pause, no secret
+            return moves.fail(task, now=now, fence=fence, error=outcome, timings=timings, retry_after=retry_after)
+        listed, count = _listed(outcome), len(outcome)
+        return moves.complete(task, now=now, fence=fence, outputs=listed, output_count=count, timings=timings)
+
+    return reporter.settle(leave)
+
+
+def _discard(worker: Worker, task: Task) -> None:
+    """Delete what we may have stored; what we cannot is left to the sweep."""
+    with contextlib.suppress(ServiceError):
+        worker.services.objects.delete(f"{worker.services.folder(task)}/{task.fence}")
 
 
 def _listed(outputs: tuple[Output, ...]) -> tuple[Output, ...]:
@@ -161,7 +174,7 @@ def _transcoded(worker: Worker, task: Task, folder: Folder, reporter: Reporter) 
     transcode.run(wanted, on_progress=reporter.progressed, stop=worker.stop)
     reporter.enter(Stage.UPLOADING)
     files = collect.collect(folder.outputs, task.output_files, examine=examine)
-    prefix = f"{worker.settings.output_prefix}/{task.task_id}/{task.fence}"
+    prefix = f"{worker.services.folder(task)}/{task.fence}"
     return upload.upload(worker.services.objects, files, prefix=prefix, stop=worker.stop)
 
 

@@ -13,10 +13,11 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from core import task as moves
+from core import moves
 from core.errors import FenceLost, TaskChanged, TaskEnded, TaskNotFound, TaskNotReady
+from core.moves import LEASE
 from core.ports import TaskStore
-from core.task import HEARTBEAT, LEASE, Progress, Stage, Task, Timings
+from core.task import Progress, Stage, Status, Task, Timings
 from core.worker.failed import Stopped
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 # A worker that could not renew its lease for so long stops by itself, before somebody else may take the task.
 SELF_FENCE_SECONDS = LEASE.total_seconds() * 2 / 3
 SETTLE_ATTEMPTS = 6
+# Between two reports when nothing is new: with what comes on top, a worker that is no longer to work knows so, and its
+# ffmpeg is dead, within 25 s; and it is less than HEARTBEAT.
+QUIET_SECONDS = 12.0
 _NO_LONGER_OURS = (FenceLost, TaskEnded, TaskNotReady, TaskNotFound)
 
 
@@ -44,7 +48,7 @@ class Reporter:
         self._stop = stop
         self._now = now
         self._every_seconds = every_seconds
-        self._fence = task.fence
+        self.fence = task.fence
         self._stage = Stage.DOWNLOADING
         self._progress = Progress()
         self._timings = Timings()
@@ -84,7 +88,7 @@ class Reporter:
             try:
                 return self._write(lambda task: move(task, timings))
             except _NO_LONGER_OURS as error:
-                raise Stopped from error
+                return self._as_recorded(error)
             except TaskChanged:
                 continue
             except Exception:
@@ -94,6 +98,13 @@ class Reporter:
                 time.sleep(0.2 * 2**attempt)
         raise Stopped
 
+    def _as_recorded(self, refusal: Exception) -> Task:
+        """The task as it has ended under our fence: by a write of ours, then, whose answer was lost."""
+        task = self._store.get(self._task.task_id)
+        if task.fence == self.fence and task.status in (Status.COMPLETED, Status.FAILED):
+            return task
+        raise Stopped from refusal
+
     def _timings_now(self) -> Timings:
         spent = {f"{_TIMED[self._stage]}_seconds": round(time.monotonic() - self._stage_began, 3)}
         return replace(self._timings, **spent)
@@ -101,7 +112,7 @@ class Reporter:
     def _report_until_closed(self) -> None:
         renewed_at = time.monotonic()
         while not self._closing.is_set():
-            self._news.wait(HEARTBEAT.total_seconds())
+            self._news.wait(QUIET_SECONDS)
             self._news.clear()
             if self._closing.is_set():
                 return
@@ -122,7 +133,7 @@ class Reporter:
     def _report(self, task: Task) -> Task:
         with self._lock:
             stage, progress, timings = self._stage, self._progress, self._timings
-        return moves.report(task, now=self._now(), fence=self._fence, stage=stage, progress=progress, timings=timings)
+        return moves.report(task, now=self._now(), fence=self.fence, stage=stage, progress=progress, timings=timings)
 
     def _write(self, move: Callable[[Task], Task]) -> Task:
         try:

@@ -28,11 +28,15 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.MethodNotAllowed: 405,
     errors.TaskNotReady: 409,
     errors.TaskEnded: 409,
+    errors.IdempotencyConflict: 409,
     errors.RequestTooLarge: 413,
     errors.UnsupportedMediaType: 415,
+    errors.TooManyRequests: 429,
     errors.InternalError: 500,
+    errors.ServiceUnavailable: 503,
     errors.DispatchUnavailable: 503,
     # These never leave core; one that does is a fault of ours, not of the caller's.
+    errors.DispatchDelayed: 500,
     errors.Conflict: 500,
     errors.TaskExists: 500,
     errors.TaskChanged: 500,
@@ -87,7 +91,7 @@ def answer(error: errors.ServiceError, *, headers: Mapping[str, str] | None = No
 
 
 def _retry_after(error: errors.ServiceError) -> dict[str, str]:
-    if not isinstance(error, errors.DispatchUnavailable):
+    if not isinstance(error, errors.TooManyRequests | errors.ServiceUnavailable | errors.DispatchUnavailable):
         return {}
     return {"Retry-After": str(error.details.get("retry_after_seconds", RETRY_AFTER_SECONDS))}
 

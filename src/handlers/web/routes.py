@@ -55,10 +55,10 @@ class Operations:
     def register(self, body: models.Registration, execute: ExecuteToo = False) -> Response:
         task_id = self.new_id()
         log_keys.note(task_id=task_id)
-        task = register(
+        task, _ = register(
             self.services.store,
             body.to_domain(),
-            policy=self.settings.url_policy,
+            settings=self.settings,
             task_id=task_id,
             correlation_id=log_keys.correlation_id(),
             now=self.clock(),

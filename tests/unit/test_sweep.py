@@ -6,13 +6,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from core.recover import recover, recover_all, recover_due
 
-from core import task as moves
+from core import moves
 from core.errors import DispatchUnavailable, TaskNotFound
 from core.local.object_store import FolderObjectStore
 from core.local.task_store import SqliteTaskStore
 from core.ports import Services
-from core.recover import recover, recover_all, recover_due
 from core.task import LEASE, MAX_CLAIMS, QUEUE_PATIENCE, FailureCode, Progress, Status, Task, Timings
 from support.builders import NOW, task_in
 from support.recording import RecordingDispatcher

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import task as moves
+from core import moves
 from core.errors import FenceLost, TaskEnded, TaskNotReady
 from core.task import (
     HEARTBEAT,
