@@ -114,9 +114,16 @@ class DynamoTaskStore:
         return tasks
 
     def _read(self, task_id: str) -> Mapping[str, Any]:
-        """The item, empty when there is none."""
+        """The item, empty when there is none; an answer that was cut on its way is empty too, but tells no cost."""
         with _translated():
-            answer = self._client.get_item(TableName=self._table, Key={"task_id": {"S": task_id}}, ConsistentRead=True)
+            answer = self._client.get_item(
+                TableName=self._table,
+                Key={"task_id": {"S": task_id}},
+                ConsistentRead=True,
+                ReturnConsumedCapacity="TOTAL",
+            )
+        if "ConsumedCapacity" not in answer:
+            raise ServiceUnavailable
         return answer.get("Item", {})
 
     def _put(self, task: Task, *, previous: int | None) -> Mapping[str, Any] | None:
@@ -175,7 +182,7 @@ class DynamoTaskStore:
                 ExpressionAttributeValues={":shard": {"S": shard}, ":before": {"N": _seconds(before)}},
                 PaginationConfig={"MaxItems": limit},
             )
-            items = [item for page in pages for item in page.get("Items", ())]
+            items = [item for page in pages for item in page["Items"]]
         return [(float(item["due_at"]["N"]), item["task_id"]["S"]) for item in items]
 
 
@@ -228,6 +235,8 @@ def _translated() -> Iterator[None]:
         yield
     except AwsError as error:
         raise _as_ours(error) from error
+    except KeyError as error:  # an answer that was cut or garbled on its way has none of what it should
+        raise ServiceUnavailable from error
 
 
 def _as_ours(error: BotoCoreError | ClientError) -> ServiceError:

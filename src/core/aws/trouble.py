@@ -43,4 +43,5 @@ def trouble(error: BotoCoreError | ClientError) -> Trouble:
     code, status = error.response["Error"].get("Code", ""), error.response["ResponseMetadata"]["HTTPStatusCode"]
     if code in _BUSY or status == 429:
         return Trouble.BUSY
-    return Trouble.SILENT if code in _SILENT or status >= 500 else Trouble.REFUSED
+    unreadable = code.isdigit()  # boto3 puts the status for a code that it did not find
+    return Trouble.SILENT if code in _SILENT or unreadable or status >= 500 else Trouble.REFUSED
