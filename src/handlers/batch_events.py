@@ -7,7 +7,6 @@ retries it lies in the dead-letter queue, and its task is the sweep's.
 
 import logging
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from aws_lambda_powertools.logging import correlation_paths
 
 from core import aftermath, sweep, wiring
-from core.aws import dispatcher
+from core.aws import batch_event
 from core.errors import Conflict, DispatchDelayed, TaskNotFound
 from core.ports import Services
 from core.settings import Settings
@@ -24,47 +23,20 @@ from handlers import logs
 log = logging.getLogger(__name__)
 
 SERVICE = "transcoding-events"
-SOURCE = "aws.batch"
-KINDS = frozenset({"Batch Job State Change", "Batch Job Queue Blocked"})
 
 settings = Settings.from_env(os.environ)
 logger = logs.for_lambda(SERVICE, settings.log_level)
 services = wiring.services(settings, os.environ)
 
 
-class Malformed(ValueError):
-    """This is no event of AWS Batch: it lacks what they all have."""
-
-
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.EVENT_BRIDGE, clear_state=True)
 def handler(event: dict[str, Any], context: Any) -> None:
-    task_id = task_of(event, queue=settings.job_queue or "")
+    task_id = batch_event.task_of(event, queue=settings.job_queue or "")
     if task_id is None:
         log.info("not of ours", extra={"action": "event_ignored"})
         return
     logger.append_keys(task_id=task_id)
     look(services, task_id, now=datetime.now(UTC))
-
-
-def task_of(event: Any, *, queue: str) -> str | None:
-    """The task whose job an event is about, None when the job is none of ours in `queue`. Raises Malformed."""
-    if (_text(event, "source"), _text(event, "detail-type")) not in {(SOURCE, kind) for kind in KINDS}:
-        return None
-    detail = event.get("detail")
-    name, job_queue = _text(detail, "jobName"), _text(detail, "jobQueue")
-    return dispatcher.task_of(name) if _name(job_queue) == _name(queue) else None
-
-
-def _text(record: Any, field: str) -> str:
-    value = record.get(field) if isinstance(record, Mapping) else None
-    if not isinstance(value, str) or not value:
-        raise Malformed(f"The event has no {field}; AWS Batch's events have.")
-    return value
-
-
-def _name(queue: str) -> str:
-    """Of a queue by name or ARN."""
-    return queue.rpartition("/")[2]
 
 
 def look(services: Services, task_id: str, *, now: datetime) -> None:
