@@ -212,7 +212,7 @@ def patterns(template: Any) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["job-failed", "queue-blocked"])
+@pytest.mark.parametrize("name", ["job_failed", "queue_blocked"])
 def test_the_rules_pass_the_events_of_our_queue_and_no_others(patterns: list[Any], name: str) -> None:
     event = json.loads((ROOT / "events" / f"{name}.json").read_text())
     assert [matches(pattern, event) for pattern in patterns].count(True) == 1
@@ -229,7 +229,7 @@ def test_the_rules_pass_the_events_of_our_queue_and_no_others(patterns: list[Any
     ("status", "passed"), [("SUCCEEDED", True), ("FAILED", True), ("RUNNABLE", False), ("RUNNING", False)]
 )
 def test_the_rules_pass_the_ends_of_jobs(patterns: list[Any], status: str, passed: bool) -> None:
-    event = json.loads((ROOT / "events" / "job-failed.json").read_text())
+    event = json.loads((ROOT / "events" / "job_failed.json").read_text())
     event["detail"]["status"] = status
     assert any(matches(pattern, event) for pattern in patterns) is passed
 

@@ -21,6 +21,7 @@ from core.errors import DispatchUnavailable, TaskNotFound
 from core.local.object_store import FolderObjectStore
 from core.local.task_store import SqliteTaskStore
 from core.ports import JobState, Services, Sighting
+from core.submit import AGAIN_AFTER
 from core.task import Ending, Progress, Stage, Status, Task, Timings
 from support import aws_faults, lambda_process, moto_server
 from support.aws_faults import Faults, says
@@ -38,7 +39,7 @@ LIFE = ("SUBMITTED", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED")
 batch_events = imported("handlers.batch_events")
 
 
-def event(name: str = "job-failed", task_id: str = PLACEHOLDER, **detail: object) -> dict[str, Any]:
+def event(name: str = "job_failed", task_id: str = PLACEHOLDER, **detail: object) -> dict[str, Any]:
     made: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text().replace(PLACEHOLDER, task_id))
     made["detail"].update(detail)
     return made
@@ -122,7 +123,7 @@ def test_events_in_any_order_replace_a_dead_worker_once(services: Services, disp
 
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("job", [RUNNING, COMING, GONE], ids=["running", "coming", "gone"])
-@pytest.mark.parametrize("name", ["job-failed", "queue-blocked"])
+@pytest.mark.parametrize("name", ["job_failed", "queue_blocked"])
 def test_an_event_moves_a_task_only_as_the_table_allows(
     services: Services, dispatcher: RecordingDispatcher, status: Status, job: Sighting, name: str
 ) -> None:
@@ -135,9 +136,7 @@ def test_an_event_moves_a_task_only_as_the_table_allows(
         assert (after.status, after.job_id, after.fence) == (Status.QUEUED, "job-1", 1)
     elif job is GONE and status is Status.QUEUED:
         assert after == replace(
-            moves.unsubmitted(
-                task, now=NOW, delay=timedelta(seconds=20), reason="The worker ended before it took the task."
-            ),
+            moves.unsubmitted(task, now=NOW, delay=AGAIN_AFTER, reason="The worker ended before it took the task."),
             version=2,
         )
     else:
@@ -188,7 +187,7 @@ def test_a_blocked_queue_shows_its_reason_at_once(services: Services, dispatcher
     reason = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
     dispatcher.jobs["job-0"] = Sighting(JobState.COMING, reason)
     for _ in range(3):
-        deliver(services, event("queue-blocked", task.task_id))
+        deliver(services, event("queue_blocked", task.task_id))
     assert services.store.get(task.task_id) == replace(
         moves.waiting(task, now=LATER, reason=reason), version=task.version + 1 if task.version else 2
     )
@@ -294,6 +293,10 @@ def test_without_any_event_the_sweep_repairs_all_within_five_minutes(services: S
     first = NOW + timedelta(seconds=offset)
     lost = {
         "never handed over": (task_in(Status.QUEUED), timedelta(seconds=15 + 60)),
+        "not taken by a throttled AWS Batch": (
+            moves.unsubmitted(task_in(Status.QUEUED), now=NOW, delay=AGAIN_AFTER * 1.5),
+            timedelta(seconds=90),
+        ),
         "its job ended before it claimed": (submitted(), timedelta(minutes=5)),
         "its worker died": (running(), timedelta(seconds=150)),
         "its worker gave it back": (moves.release(running(), now=NOW, fence=1), timedelta(seconds=60)),
@@ -302,6 +305,14 @@ def test_without_any_event_the_sweep_repairs_all_within_five_minutes(services: S
         stored = services.store.create(task)
         took = repaired_after(services, stored, first_sweep=first, job_id="job-0") - NOW
         assert took <= bound <= timedelta(minutes=5), name
+
+
+@pytest.mark.parametrize("offset", range(0, 60, 5))
+def test_a_job_that_never_claimed_is_replaced_soon_after_its_event(services: Services, offset: int) -> None:
+    task = services.store.create(submitted())
+    deliver(services, event(task_id=task.task_id), now=NOW)
+    first = NOW + timedelta(seconds=offset)
+    assert repaired_after(services, task, first_sweep=first, job_id="job-0") - NOW <= timedelta(seconds=80)
 
 
 def test_the_bound_from_a_workers_death_to_the_next_claim(services: Services, dispatcher: RecordingDispatcher) -> None:
