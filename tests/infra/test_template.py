@@ -141,6 +141,7 @@ def test_the_sweep_and_the_events_may_do_what_they_do_and_no_more(template: Any,
         "s3:ListBucket",
         "s3:ListBucketMultipartUploads",
         "batch:SubmitJob",
+        "batch:TerminateJob",
         "batch:DescribeJobs",
     }
 

@@ -84,7 +84,7 @@ def started(env: Mapping[str, str], folder: Path, *, module: str = "handlers.api
             process.wait(10)
 
 
-def main(answers: IO[str], module: str) -> None:
+def main(answers: IO[str], module: str = "handlers.api") -> None:
     handler = importlib.import_module(module).handler
     print(json.dumps({"loaded": _loaded()}), file=answers, flush=True)
     for number, line in enumerate(sys.stdin, start=1):
