@@ -16,8 +16,8 @@ IN, OUT = ("in.mp4",), ("out.mp4",)
 # A command for the GPU, and the one that stands in for it.
 FORMS = {
     "h264": (
-        "-hwaccel cuda -hwaccel_output_format cuda -i in.mp4 -vf scale_cuda=1280:720 -c:v h264_nvenc -preset p5 -rc vbr "
-        "-cq 23 -b:v 0 -c:a copy out.mp4",
+        "-hwaccel cuda -hwaccel_output_format cuda -i in.mp4 -vf scale_cuda=1280:720 -c:v h264_nvenc -preset p5 "
+        "-rc vbr -cq 23 -b:v 0 -c:a copy out.mp4",
         "-i in.mp4 -vf scale=w=1280:h=720 -c:v libx264 -preset medium -crf 23 -c:a copy out.mp4",
     ),
     "hevc": (
@@ -57,7 +57,7 @@ FORMS = {
     "nothing to replace": ("-i in.mp4 -c:v libx264 -crf 20 out.mp4", "-i in.mp4 -c:v libx264 -crf 20 out.mp4"),
 }
 GPU_ONLY = {
-    "-i in.mp4 -vf bilateral_cuda=sigmaS=3 -c:v h264_nvenc out.mp4": "The filter bilateral_cuda has no like on the CPU.",
+    "-i in.mp4 -vf bilateral_cuda=sigmaS=3 -c:v libx264 out.mp4": "The filter bilateral_cuda has no like on the CPU.",
     "-i in.mp4 -c:v hevc_nvenc -tune lossless out.mp4": "libx265 has no lossless mode that could be asked for in the "
     "same way.",
     "-i in.mp4 -map 0:v -map 0:v -c:v:0 h264_nvenc -c:v:1 libx265 out.mp4": "out.mp4 mixes encoders, whose options "

@@ -11,6 +11,7 @@ from core.ffmpeg import compute
 from core.ffmpeg import graph as grammar
 from core.ffmpeg.command import Command, Input, Option, Output
 from core.ffmpeg.graph import Argument, Chain, Filter
+from core.ffmpeg.values import words
 
 ENCODERS: Mapping[str, str] = {"h264_nvenc": "libx264", "hevc_nvenc": "libx265", "av1_nvenc": "libsvtav1"}
 
@@ -28,6 +29,7 @@ PRESETS: Mapping[str, tuple[str, str]] = {
     "slow": ("slow", "6"),
 }
 DEFAULT_PRESET = "medium"
+ON = frozenset({"1", "true"})
 # Formats that the card takes and the encoder for the CPU does not, and the nearest that it does.
 PIXEL_FORMATS: Mapping[str, str] = {
     "nv12": "yuv420p",
@@ -37,6 +39,13 @@ PIXEL_FORMATS: Mapping[str, str] = {
     # NVENC makes YUV 4:2:0 of them
     **dict.fromkeys(("bgr0", "bgra", "rgb0", "rgba", "gbrp", "x2rgb10le", "x2bgr10le"), "yuv420p"),
     **dict.fromkeys(("gbrp10msble", "gbrp16le"), "yuv420p10le"),
+}
+X264_PROFILES: Mapping[str, str] = {
+    **{name: name for name in ("baseline", "main", "high", "high10", "high422")},
+    "high444p": "high444",
+    "0": "baseline",
+    "1": "main",
+    "2": "high",
 }
 # Options of NVENC that the encoder for the CPU has under the same name, with the same meaning.
 _EVERYWHERE = frozenset({"qp", "qmin", "qmax"})
@@ -49,11 +58,11 @@ KEPT: Mapping[str, frozenset[str]] = {
 # Options of NVENC that become something else: see _translated.
 CHANGED = frozenset({"preset", "tune", "profile", "cq", "coder", "no-scenecut", "highbitdepth"})
 # The others of NVENC's own: they steer the card, or its way of deciding, and the CPU's encoders have their own ways.
-DROPPED = frozenset(
+DROPPED = words(
     "rc surfaces gpu rgb_mode delay b_adapt spatial-aq temporal-aq zerolatency nonref_p strict_gop aq-strength "
     "init_qpP init_qpB init_qpI qp_cb_offset qp_cr_offset weighted_pred b_ref_mode s12m_tc dpb_size multipass ldkfs "
     "extra_sei single-slice-intra-refresh max_slice_size constrained-encoding cbr_padding tf_level lookahead_level "
-    "unidir_b split_encode_mode tier tile-rows tile-columns timing-info".split()
+    "unidir_b split_encode_mode tier tile-rows tile-columns timing-info"
 )
 _NVENC = _EVERYWHERE | frozenset().union(*KEPT.values()) | CHANGED | DROPPED
 # What is said of the card before it is used.
@@ -82,7 +91,10 @@ _SCALERS: Mapping[str, str] = {
     "bilinear": "bilinear",
     "bicubic": "bicubic",
     "lanczos": "lanczos",
-    **{"1": "neighbor", "2": "bilinear", "3": "bicubic", "4": "lanczos"},
+    "1": "neighbor",
+    "2": "bilinear",
+    "3": "bicubic",
+    "4": "lanczos",
 }
 
 
@@ -158,11 +170,16 @@ class _Encoding:
             yield from self._tuned(option, value)
         elif name == "profile":
             yield from self._profiled(option, value)
-        elif name == "highbitdepth" and value in ("1", "true") and not self._has("pix_fmt"):
-            yield replace(option, name="pix_fmt", value="yuv420p10le")
-        elif self.encoder == "libx264" and name == "coder":
-            yield replace(option, value={"vlc": "vlc", "cavlc": "vlc", "2": "vlc"}.get(value, "cabac"))
-        elif self.encoder == "libx264" and name == "no-scenecut" and value in ("1", "true"):
+        elif name == "highbitdepth":
+            if value in ON and not self._has("pix_fmt"):
+                yield replace(option, name="pix_fmt", value="yuv420p10le")
+        elif self.encoder == "libx264":
+            yield from self._of_x264(option, name, value)
+
+    def _of_x264(self, option: Option, name: str, value: str) -> Iterator[Option]:
+        if name == "coder":
+            yield replace(option, value="vlc" if value in ("vlc", "cavlc", "2") else "cabac")
+        elif name == "no-scenecut" and value in ON:
             yield replace(option, name="sc_threshold", value="0")
 
     def _tuned(self, option: Option, value: str) -> Iterator[Option]:
@@ -174,12 +191,8 @@ class _Encoding:
             yield replace(option, value="zerolatency")
 
     def _profiled(self, option: Option, value: str) -> Iterator[Option]:
-        names: Mapping[str, str] = {
-            **{name: name for name in ("baseline", "main", "high", "high10", "high422")},
-            **{"high444p": "high444", "0": "baseline", "1": "main", "2": "high"},
-        }
-        if self.encoder == "libx264" and value in names:
-            yield replace(option, value=names[value])
+        if self.encoder == "libx264" and value in X264_PROFILES:
+            yield replace(option, value=X264_PROFILES[value])
         elif self.encoder == "libx265" and value in ("main", "main10"):
             yield option
 
