@@ -161,18 +161,15 @@ class _Encoding:
 
     def _changed(self, option: Option, name: str, value: str) -> Iterator[Option]:
         if name == "preset":
-            x26x, svt = PRESETS.get(value, PRESETS[DEFAULT_PRESET])
-            yield replace(option, value=svt if self.encoder == "libsvtav1" else x26x)
-        elif name == "cq":
-            if value not in ("0", "0.0"):  # which is "automatic"
-                yield replace(option, name="crf")
+            yield replace(option, value=PRESETS.get(value, PRESETS[DEFAULT_PRESET])[self.encoder == "libsvtav1"])
+        elif name == "cq" and value not in ("0", "0.0"):  # which is "automatic"
+            yield replace(option, name="crf")
         elif name == "tune":
             yield from self._tuned(option, value)
         elif name == "profile":
             yield from self._profiled(option, value)
-        elif name == "highbitdepth":
-            if value in ON and not self._has("pix_fmt"):
-                yield replace(option, name="pix_fmt", value="yuv420p10le")
+        elif name == "highbitdepth" and value in ON and not self._has("pix_fmt"):
+            yield replace(option, name="pix_fmt", value="yuv420p10le")
         elif self.encoder == "libx264":
             yield from self._of_x264(option, name, value)
 
