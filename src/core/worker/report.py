@@ -81,7 +81,7 @@ class Reporter:
         self._news.set()
 
     def note(self, text: str) -> None:
-        """Keep with the attempt what it does otherwise than asked. Not to be lost, so it goes with the last word too."""
+        """Keep with the attempt what it does otherwise than asked; the last word has it too."""
         with self._lock:
             self._note = text
         self._news.set()
