@@ -30,10 +30,16 @@ def api(tmp_path: Path) -> Iterator[Api]:
 
 
 def register(
-    api: Api, key: str | bytes, *, body: dict[str, Any] = ONE_OUTPUT, execute: bool = False, **headers: str
+    api: Api,
+    key: str | bytes,
+    *,
+    body: dict[str, Any] = ONE_OUTPUT,
+    execute: bool = False,
+    correlation_id: str = "corr-1",
 ) -> httpx.Response:
-    sent = {**headers, "Idempotency-Key": key}
-    return api.http.post(f"/ffmpeg/register?execute={execute}", json=body, headers=sent)  # type: ignore[arg-type]
+    sent = key if isinstance(key, bytes) else key.encode()
+    headers = {b"Idempotency-Key": sent, b"X-Correlation-Id": correlation_id.encode()}
+    return api.http.post(f"/ffmpeg/register?execute={execute}", json=body, headers=headers)
 
 
 def task_of(answer: httpx.Response) -> dict[str, Any]:
@@ -53,8 +59,8 @@ def at_once(calls: int, call: Callable[[int], httpx.Response]) -> list[httpx.Res
 
 
 def test_register_again_with_its_key_shows_the_task_and_makes_no_other(api: Api) -> None:
-    first = register(api, "order 4711: opening!", **{"X-Correlation-Id": "first"})
-    again = register(api, "order 4711: opening!", **{"X-Correlation-Id": "again"})
+    first = register(api, "order 4711: opening!", correlation_id="first")
+    again = register(api, "order 4711: opening!", correlation_id="again")
 
     assert (first.status_code, again.status_code) == (201, 200)
     assert task_of(first) == task_of(again)
