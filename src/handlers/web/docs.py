@@ -232,8 +232,8 @@ NOTIFY: dict[str, Any] = {
     "operation_id": "notify",
     "tags": ["Tasks"],
     "summary": "Send a task's notices again",
-    "description": "Tells once more, within a minute, everybody who is told of the task's end, those included who know "
-    "already. For a task that nobody is told of, nothing is sent. The request has no body.",
+    "description": "Tells everybody who is told of the task's end once more, within about a minute, those included who "
+    "know already. For a task that nobody is told of, nothing is sent. The request has no body.",
     "status_code": 202,
     "responses": {
         202: _answer(models.Task, "The task; its notices are due.", {"completed": examples.COMPLETED}),
