@@ -72,7 +72,8 @@ def _allow(task: Task, move: str) -> None:
     details = {"task_id": task.task_id, "status": task.status.value}
     if task.status.ended:
         raise TaskEnded(f"The task has ended as {task.status}; register a new one.", details=details)
-    raise TaskNotReady(f"The task is {task.status}, which does not allow to {move} it.", details=details)
+    remedy = "; wait until it has ended" if MOVES[move] == ENDED else ""
+    raise TaskNotReady(f"The task is {task.status}, which does not allow to {move} it{remedy}.", details=details)
 
 
 def _allow_holder(task: Task, move: str, fence: int) -> None:

@@ -110,10 +110,21 @@ class Failure(Wire):
     details: dict[str, Any]
 
 
+class Attempt(Wire):
+    """One worker that took the task, and what became of it."""
+
+    number: int
+    started_at: Time
+    finished_at: Time | None
+    ending: domain.Ending | None = Field(description="Null while the worker has the task.")
+    code: domain.FailureCode | None = Field(description="Only when failed; the task itself may be tried again.")
+    message: str | None
+
+
 class Timings(Wire):
     """Where the time of the newest attempt went."""
 
-    queued_seconds: float | None
+    queued_seconds: float | None = Field(description="How long the task waited for it.")
     download_seconds: float | None
     transcode_seconds: float | None
     upload_seconds: float | None
@@ -129,16 +140,22 @@ class Task(Wire):
     command: str = Field(description="The command as it was understood.")
     input_files: dict[str, str] = Field(description="Query strings are never shown: they may hold secrets.")
     output_files: tuple[str, ...] = Field(description="The names as registered.")
-    outputs: tuple[Output, ...] = Field(description="Only when completed; the registered names come first.")
+    outputs: tuple[Output, ...] = Field(
+        description="Only when completed, until they are deleted; the registered names come first."
+    )
     output_count: int = Field(description="All stored files; `outputs` lists the first of them.")
     output_url: str | None = Field(description="The link of the first output, for the simple case.")
     error: Failure | None = Field(description="Only when failed.")
     timings: Timings
     attempt: int = Field(description="How many workers have taken the task.")
+    attempts: tuple[Attempt, ...] = Field(description="Each of them, and how it ended; the newest is the last.")
+    queue_reason: str | None = Field(description="Only while queued: why no worker has it yet, where that is known.")
     created_at: Time
     queued_at: Time | None
     started_at: Time | None = Field(description="When the newest attempt began.")
     finished_at: Time | None
+    expires_at: Time | None = Field(description="When the outputs are deleted; null where they are kept for ever.")
+    purged_at: Time | None = Field(description="When they were.")
     correlation_id: str
 
 
@@ -192,8 +209,8 @@ class Error(Wire):
 
 def shown_task(task: domain.Task, *, link: Callable[[str], str], uri: Callable[[str], str | None]) -> Task:
     """The task for its caller. `link` makes a link for an object's key, `uri` its s3:// name."""
-    done = task.status is domain.Status.COMPLETED
-    outputs = tuple(_output(output, link=link, uri=uri) for output in task.outputs) if done else ()
+    kept = task.status is domain.Status.COMPLETED and task.purged_at is None
+    outputs = tuple(_output(output, link=link, uri=uri) for output in task.outputs) if kept else ()
     return Task(
         task_id=task.task_id,
         status=task.status,
@@ -208,10 +225,14 @@ def shown_task(task: domain.Task, *, link: Callable[[str], str], uri: Callable[[
         error=_failure(task.error) if task.error else None,
         timings=_timings(task),
         attempt=task.fence,
+        attempts=tuple(Attempt.model_validate(attempt) for attempt in task.attempts),
+        queue_reason=task.queue_reason,
         created_at=task.created_at,
         queued_at=task.queued_at,
         started_at=task.started_at,
         finished_at=task.finished_at,
+        expires_at=task.expires_at,
+        purged_at=task.purged_at,
         correlation_id=task.correlation_id,
     )
 
@@ -252,13 +273,19 @@ def _failure(error: domain.Failure) -> Failure:
 
 
 def _timings(task: domain.Task) -> Timings:
-    started, queued = task.started_at, task.queued_at
+    started, queued = task.started_at, _queued_at(task)
     return Timings(
         queued_seconds=round((started - queued).total_seconds(), 3) if started and queued else None,
         download_seconds=task.timings.download_seconds,
         transcode_seconds=task.timings.transcode_seconds,
         upload_seconds=task.timings.upload_seconds,
     )
+
+
+def _queued_at(task: domain.Task) -> datetime | None:
+    """Since when the task waited for its newest attempt: since the end of the one before, or since it was executed."""
+    before = task.attempts[:-1]
+    return before[-1].finished_at if before else task.queued_at
 
 
 def _fault(field: str, message: str) -> InvalidArgument:
