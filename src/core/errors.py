@@ -110,7 +110,7 @@ class DispatchUnavailable(ServiceError):
 
 
 class TooManyRequests(ServiceError):
-    """The service has more to do than it can at the moment; nothing was done, send the request again later."""
+    """The service has more to do than it can at the moment; send the request again later."""
 
     code = "TOO_MANY_REQUESTS"
 

@@ -52,6 +52,7 @@ MOVES: Mapping[str, frozenset[Status]] = {
     "give_up": frozenset({Status.QUEUED}),
     "claim": frozenset({Status.QUEUED, Status.RUNNING}),
     "report": frozenset({Status.RUNNING}),
+    "noted": frozenset({Status.RUNNING}),
     "complete": frozenset({Status.RUNNING}),
     "fail": frozenset({Status.RUNNING}),
     "release": frozenset({Status.RUNNING}),
@@ -72,7 +73,8 @@ def _allow(task: Task, move: str) -> None:
     details = {"task_id": task.task_id, "status": task.status.value}
     if task.status.ended:
         raise TaskEnded(f"The task has ended as {task.status}; register a new one.", details=details)
-    raise TaskNotReady(f"The task is {task.status}, which does not allow to {move} it.", details=details)
+    remedy = "; wait until it has ended" if MOVES[move] == ENDED else ""
+    raise TaskNotReady(f"The task is {task.status}, which does not allow to {move} it{remedy}.", details=details)
 
 
 def _allow_holder(task: Task, move: str, fence: int) -> None:
@@ -147,6 +149,13 @@ def claim(task: Task, *, now: datetime, owner: str, job_id: str | None = None) -
         timings=Timings(),
         attempts=(*_closed(task, Ending.LOST, now=now), attempt),
     )
+
+
+def noted(task: Task, *, fence: int, note: str) -> Task:
+    """The worker says what it does otherwise than asked."""
+    _allow_holder(task, "noted", fence)
+    last = replace(task.attempts[-1], note=note)
+    return replace(task, attempts=(*task.attempts[:-1], last))
 
 
 def report(task: Task, *, now: datetime, fence: int, stage: Stage, progress: Progress, timings: Timings) -> Task:

@@ -81,6 +81,42 @@ def test_a_completed_task_has_a_link_that_works(function: LambdaProcess, tmp_pat
     assert "retry-after" not in answer["headers"]
 
 
+def test_a_registration_sent_twice_with_its_key_makes_one_task(function: LambdaProcess) -> None:
+    keyed = with_header(event("register"), "idempotency-key", "order-4711")
+    first, again = function.invoke(keyed), function.invoke(keyed)
+    assert (first["statusCode"], again["statusCode"]) == (201, 200)
+    assert json.loads(first["body"]) == json.loads(again["body"])
+    assert first["headers"]["location"] == again["headers"]["location"]
+    assert boto3.client("dynamodb").scan(TableName=moto_server.TABLE)["Count"] == 1
+
+    other = function.invoke({**keyed, "body": keyed["body"].replace("-crf 23", "-crf 24")})
+    error = json.loads(other["body"])["error"]
+    task_id = json.loads(first["body"])["task_id"]
+    assert (other["statusCode"], error["code"]) == (409, "IDEMPOTENCY_CONFLICT")
+    assert error["details"] == {"task_id": task_id}
+    assert '"order-4711"' not in function.log_file.read_text()
+
+
+def with_header(made: dict[str, Any], name: str, value: str) -> dict[str, Any]:
+    return {**made, "headers": {**made["headers"], name: value}}
+
+
+def test_a_task_is_canceled_and_its_notices_asked_for_again(function: LambdaProcess) -> None:
+    task_id = json.loads(function.invoke(event("register"))["body"])["task_id"]
+    early = function.invoke(event("notify", task_id))
+    assert (early["statusCode"], json.loads(early["body"])["error"]["code"]) == (409, "TASK_NOT_READY")
+
+    canceled = function.invoke(event("cancel", task_id))
+    task = models.Task.model_validate_json(canceled["body"])
+    assert (canceled["statusCode"], task.status) == (202, Status.CANCELED)
+    assert DynamoTaskStore(moto_server.TABLE).get(task_id).status is Status.CANCELED
+
+    again = function.invoke(event("cancel", task_id))
+    assert (again["statusCode"], json.loads(again["body"])["error"]["code"]) == (409, "TASK_ENDED")
+    notified = function.invoke(event("notify", task_id))
+    assert (notified["statusCode"], json.loads(notified["body"])) == (202, json.loads(canceled["body"]))
+
+
 def complete(task_id: str, output: Output) -> None:
     store, now = DynamoTaskStore(moto_server.TABLE), datetime.now(UTC)
     registered = store.get(task_id)

@@ -1,4 +1,4 @@
-"""The four operations over real HTTP, as a caller of the local service meets them."""
+"""The operations over real HTTP, as a caller of the local service meets them."""
 
 import logging
 import re
@@ -13,13 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
-from core import moves
-from core.task import Failure, FailureCode, Timings
+from core import aftermath, moves, sweep
+from core.task import Failure, FailureCode, Progress, Stage, Task, Timings
 from handlers.web import models
 from support import api_server
 from support.api_server import FFMPEG_VERSION, ONE_OUTPUT, Api
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+DAY = timedelta(hours=24)
 UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
@@ -67,10 +68,14 @@ def test_register_stores_a_pending_task_and_shows_it(api: Api) -> None:
         "error": None,
         "timings": timings,
         "attempt": 0,
+        "attempts": [],
+        "queue_reason": None,
         "created_at": task["created_at"],
         "queued_at": None,
         "started_at": None,
         "finished_at": None,
+        "expires_at": None,
+        "purged_at": None,
         "correlation_id": "order-1",
     }
     assert answer.headers["location"] == f"/ffmpeg/status/{task['task_id']}"
@@ -112,6 +117,7 @@ def test_register_and_execute_without_a_worker_says_which_task_is_stored(api: Ap
 
     api.dispatcher.refusing = False
     assert api.http.post(f"/ffmpeg/execute/{task_id}").status_code == 202
+    sweep.sweep(api.services, now=datetime.now(UTC) + timedelta(minutes=1))
     assert [task.task_id for task in api.dispatcher.submitted] == [task_id]
 
 
@@ -168,8 +174,8 @@ def test_status_of_a_running_task_shows_progress(api: Api) -> None:
         task,
         now=datetime.now(UTC) + timedelta(seconds=1),
         fence=1,
-        stage=moves.Stage.TRANSCODING,
-        progress=moves.Progress(percent=12.5, frame=30, fps=60.0, speed=2.0, out_time_seconds=1.0, eta_seconds=3.5),
+        stage=Stage.TRANSCODING,
+        progress=Progress(percent=12.5, frame=30, fps=60.0, speed=2.0, out_time_seconds=1.0, eta_seconds=3.5),
         timings=Timings(download_seconds=0.25),
     )
     api.store.replace(seen, task)
@@ -191,7 +197,7 @@ def test_status_of_a_running_task_shows_progress(api: Api) -> None:
 def test_status_of_a_failed_task_says_why(api: Api) -> None:
     task = api.running(api.registered())
     error = Failure.of(FailureCode.MEDIA_INVALID, "input.mp4 is not a video.", details={"input": "input.mp4"})
-    api.store.replace(moves.fail(task, now=datetime.now(UTC), fence=1, error=error, timings=Timings()), task)
+    api.store.replace(failed(task, error), task)
 
     shown = task_of(api.http.get(f"/ffmpeg/status/{task.task_id}"))
     assert shown["status"] == "failed"
@@ -202,6 +208,38 @@ def test_status_of_a_failed_task_says_why(api: Api) -> None:
         "details": {"input": "input.mp4"},
     }
     assert (shown["outputs"], shown["output_url"]) == ([], None)
+
+
+def failed(task: Task, error: Failure, *, retry_after: timedelta = timedelta(0)) -> Task:
+    """The task as its worker leaves it."""
+    return moves.fail(task, now=datetime.now(UTC), fence=1, error=error, timings=Timings(), retry_after=retry_after)
+
+
+def test_status_of_a_task_that_waits_for_its_next_try_says_why_and_until_when(api: Api) -> None:
+    task = api.running(api.registered())
+    error = Failure.of(FailureCode.DOWNLOAD_FAILED, "The source of input.mp4 answered 503.")
+    api.store.replace(failed(task, error, retry_after=timedelta(seconds=20)), task)
+
+    answer = api.http.get(f"/ffmpeg/status/{task.task_id}")
+    shown = task_of(answer)
+    (attempt,) = shown["attempts"]
+    assert (shown["status"], shown["attempt"], shown["error"]) == ("queued", 1, None)
+    assert (attempt["ending"], attempt["code"], attempt["message"]) == ("failed", error.code, error.message)
+    assert 15 <= int(answer.headers["retry-after"]) <= 20
+
+
+def test_status_of_a_task_whose_outputs_were_deleted_says_so_and_links_nothing(api: Api) -> None:
+    task = api.completed(api.registered(), b"video")
+    path = f"/ffmpeg/status/{task.task_id}"
+    before = task_of(api.http.get(path))
+    assert datetime.fromisoformat(before["expires_at"]) - datetime.fromisoformat(before["finished_at"]) == DAY
+
+    assert task.expires_at
+    aftermath.sweep(api.services, now=task.expires_at + timedelta(seconds=1))
+    after = task_of(api.http.get(path))
+    assert UTC_TIME.fullmatch(after["purged_at"])
+    assert after == {**before, "outputs": [], "output_url": None, "purged_at": after["purged_at"]}
+    assert error_of(api.http.get(before["output_url"])) == (404, "NOT_FOUND")
 
 
 def test_status_of_a_completed_task_links_to_the_very_bytes(api: Api) -> None:

@@ -237,7 +237,8 @@ def test_a_body_without_a_declared_length_is_refused_when_too_much_has_come(api:
 )
 def test_an_id_that_nobody_was_given_is_not_found(api: Api, task_id: str) -> None:
     assert error_of(api.http.get(f"/ffmpeg/status/{task_id}"))[:2] == (404, "TASK_NOT_FOUND")
-    assert error_of(api.http.post(f"/ffmpeg/execute/{task_id}"))[:2] == (404, "TASK_NOT_FOUND")
+    for operation in ("execute", "cancel", "notify"):
+        assert error_of(api.http.post(f"/ffmpeg/{operation}/{task_id}"))[:2] == (404, "TASK_NOT_FOUND"), operation
 
 
 @pytest.mark.parametrize(
@@ -253,6 +254,8 @@ def test_an_unknown_path_is_not_found(api: Api, path: str) -> None:
         ("GET", "/ffmpeg/register", "POST"),
         ("PUT", "/ffmpeg/register", "POST"),
         ("GET", "/ffmpeg/execute/x", "POST"),
+        ("GET", "/ffmpeg/cancel/x", "POST"),
+        ("GET", "/ffmpeg/notify/x", "POST"),
         ("DELETE", "/ffmpeg/status/x", "GET"),
         ("POST", "/ffmpeg/health", "GET"),
     ],

@@ -1,10 +1,13 @@
-"""The API over real HTTP on a loopback port, in this process: SQLite, a folder, and a dispatcher that only records."""
+"""The API over real HTTP on a loopback port, in this process: SQLite, a folder, and a dispatcher that only records.
+
+A test may bring another dispatcher, and put something before the store.
+"""
 
 import hashlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +19,7 @@ import uvicorn
 from core import moves
 from core.local.object_store import FolderObjectStore
 from core.local.task_store import SqliteTaskStore
-from core.ports import Services
+from core.ports import Services, TaskStore
 from core.settings import Settings
 from core.task import Output, Task, Timings
 from handlers.web.app import create_app
@@ -34,6 +37,7 @@ ONE_OUTPUT = {
 class Api:
     http: httpx.Client
     address: tuple[str, int]
+    services: Services  # what the API runs on
     store: SqliteTaskStore
     objects: FolderObjectStore
     dispatcher: RecordingDispatcher
@@ -67,8 +71,17 @@ class Api:
         return self.store.replace(done, running)
 
 
+def _unchanged(store: TaskStore) -> TaskStore:
+    return store
+
+
 @contextmanager
-def running(data: Path) -> Iterator[Api]:
+def running(
+    data: Path,
+    *,
+    dispatcher: RecordingDispatcher | None = None,
+    before_store: Callable[[TaskStore], TaskStore] = _unchanged,
+) -> Iterator[Api]:
     # With the protocol named, or asyncio leaves Nagle's algorithm on: 40 ms for every answer.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
@@ -76,10 +89,11 @@ def running(data: Path) -> Iterator[Api]:
         base_url = f"http://127.0.0.1:{address[1]}"
         store = SqliteTaskStore(data / "tasks.db")
         objects = FolderObjectStore(data / "objects", base_url=base_url, secret=b"a secret")
-        dispatcher = RecordingDispatcher()
+        dispatcher = dispatcher or RecordingDispatcher()
+        services = Services(store=before_store(store), objects=objects, dispatcher=dispatcher)
         counted: list[str] = []
         app = create_app(
-            Services(store=store, objects=objects, dispatcher=dispatcher),
+            services,
             Settings(),
             ffmpeg_version=FFMPEG_VERSION,
             count=counted.append,
@@ -95,6 +109,7 @@ def running(data: Path) -> Iterator[Api]:
                 yield Api(
                     http=http,
                     address=address,
+                    services=services,
                     store=store,
                     objects=objects,
                     dispatcher=dispatcher,

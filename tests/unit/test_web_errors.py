@@ -40,11 +40,20 @@ def test_every_status_is_that_of_the_contract() -> None:
         "METHOD_NOT_ALLOWED": 405,
         "TASK_NOT_READY": 409,
         "TASK_ENDED": 409,
+        "IDEMPOTENCY_CONFLICT": 409,
         "REQUEST_TOO_LARGE": 413,
         "UNSUPPORTED_MEDIA_TYPE": 415,
+        "TOO_MANY_REQUESTS": 429,
         "INTERNAL_ERROR": 500,
+        "SERVICE_UNAVAILABLE": 503,
         "DISPATCH_UNAVAILABLE": 503,
     }
+
+
+def test_every_message_of_an_example_is_the_errors_own() -> None:
+    fixed = {kind.code: kind().message for kind in all_kinds(errors.ServiceError)}
+    for code in ("IDEMPOTENCY_CONFLICT", "TOO_MANY_REQUESTS", "SERVICE_UNAVAILABLE", "DISPATCH_UNAVAILABLE"):
+        assert examples.ERRORS[code]["error"]["message"] == fixed[code]
 
 
 def test_examples_are_of_codes_that_exist() -> None:
@@ -70,11 +79,15 @@ def test_a_fault_of_ours_tells_nothing(error: errors.ServiceError) -> None:
     assert body_of(error) == (500, shown)
 
 
-def test_unavailable_says_when_to_come_back() -> None:
-    assert answer(errors.DispatchUnavailable()).headers["retry-after"] == "5"
-    given = errors.DispatchUnavailable(details={"retry_after_seconds": 30})
-    assert answer(given).headers["retry-after"] == "30"
-    assert "retry-after" not in answer(errors.TaskNotFound()).headers
+@pytest.mark.parametrize("kind", [errors.DispatchUnavailable, errors.ServiceUnavailable, errors.TooManyRequests])
+def test_what_passes_says_when_to_come_back(kind: type[errors.ServiceError]) -> None:
+    assert answer(kind()).headers["retry-after"] == "5"
+    assert answer(kind(details={"retry_after_seconds": 30})).headers["retry-after"] == "30"
+
+
+def test_what_does_not_pass_says_no_time() -> None:
+    lasting = [kind for kind, status in STATUS.items() if status not in (429, 503)]
+    assert not [kind for kind in lasting if "retry-after" in answer(kind()).headers]
 
 
 def test_invalid_names_the_first_fault_and_lists_the_others() -> None:

@@ -7,14 +7,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from core import register
+from core import moves, register
 from core import task as domain
 from core.errors import InvalidArgument
-from core.task import Media, Progress, Status, Stream, Timings
+from core.task import Attempt, Ending, Failure, FailureCode, Media, Progress, Status, Stream, Timings
 from handlers.web import models
+from handlers.web.routes import poll_seconds
 from support.builders import NOW, an_output, task_in
 
 BODY: dict[str, Any] = {"command": "-i a.mp4 b.mp4", "input_files": {"a.mp4": "https://media.example.com/a"}}
+
+
+DAY = timedelta(days=1)
 
 
 def link(key: str) -> str:
@@ -76,6 +80,14 @@ def test_output_url_is_the_first_outputs() -> None:
     assert made.output_url == made.outputs[0].url == "link:k/b.mp4"
 
 
+def test_outputs_that_were_deleted_are_counted_but_not_linked() -> None:
+    task = replace(task_in(Status.COMPLETED), expires_at=NOW + DAY)
+    assert (len(shown(task).outputs), shown(task).expires_at, shown(task).purged_at) == (1, NOW + DAY, None)
+    made = shown(moves.purged(task, now=NOW + 2 * DAY))
+    assert (made.outputs, made.output_url, made.output_count) == ((), None, 1)
+    assert (made.status, made.expires_at, made.purged_at) == (Status.COMPLETED, NOW + DAY, NOW + 2 * DAY)
+
+
 def test_s3_uri_is_the_object_stores() -> None:
     made = models.shown_task(task_in(Status.COMPLETED), link=link, uri=lambda key: f"s3://bucket/{key}")
     assert made.outputs[0].s3_uri == f"s3://bucket/outputs/{made.task_id}/1/output.mp4"
@@ -114,6 +126,67 @@ def test_timings_tell_how_long_the_task_was_queued() -> None:
         queued_seconds=1.235, download_seconds=2.0, transcode_seconds=3.0, upload_seconds=4.0
     )
     assert shown(task_in(Status.QUEUED)).timings.queued_seconds is None
+
+
+def test_timings_tell_how_long_the_newest_attempt_was_waited_for() -> None:
+    lost = moves.lose(task_in(Status.RUNNING), now=NOW + timedelta(seconds=5), fence=1, gone=True)
+    assert shown(lost).timings.queued_seconds == 0.0
+    again = moves.claim(lost, now=NOW + timedelta(seconds=12), owner="worker-2")
+    assert shown(again).timings.queued_seconds == 7.0
+
+
+def test_attempts_show_all_but_the_machines() -> None:
+    internal = {"owner", "job_id"}
+    assert set(models.Attempt.model_fields) == {field.name for field in fields(Attempt)} - internal
+    running = moves.claim(task_in(Status.QUEUED), now=NOW, owner="machine-1:17", job_id="job-17")
+    made = shown(failed(running))
+    assert made.attempts == (
+        models.Attempt(
+            number=1,
+            started_at=NOW,
+            finished_at=NOW,
+            ending=Ending.FAILED,
+            code=FailureCode.DOWNLOAD_FAILED,
+            message="The source is away.",
+        ),
+    )
+    assert (made.status, made.error) == (Status.QUEUED, None)
+    assert "17" not in made.model_dump_json(exclude={"task_id"})
+
+
+def failed(task: domain.Task) -> domain.Task:
+    """Back in the queue, for another try in 20 s."""
+    error = Failure.of(FailureCode.DOWNLOAD_FAILED, "The source is away.")
+    return moves.fail(task, now=NOW, fence=1, error=error, timings=Timings(), retry_after=timedelta(seconds=20))
+
+
+def put_off(seconds: float) -> domain.Task:
+    return moves.unsubmitted(task_in(Status.QUEUED), now=NOW, delay=timedelta(seconds=seconds), reason="Too busy.")
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        (task_in(Status.PENDING), 5),
+        (task_in(Status.QUEUED), 5),  # about to be handed over by whoever executed it
+        (moves.submitted(task_in(Status.QUEUED), now=NOW, job_id="job-1"), 5),
+        (task_in(Status.RUNNING), 5),
+        (moves.lose(task_in(Status.RUNNING), now=NOW, fence=1, gone=True), 5),  # due at once
+        (failed(task_in(Status.RUNNING)), 20),
+        (put_off(12.3), 13),
+        (put_off(3), 5),
+        (put_off(-60), 5),
+        (put_off(3600), 30),
+        (moves.submitted(failed(task_in(Status.RUNNING)), now=NOW, job_id="job-2"), 5),
+    ],
+)
+def test_it_is_worth_asking_again_as_usual_or_after_the_next_try(task: domain.Task, expected: int) -> None:
+    assert poll_seconds(task, now=NOW, usual=5) == expected
+
+
+def test_queue_reason_is_shown_as_it_is() -> None:
+    assert shown(put_off(10)).queue_reason == "Too busy."
+    assert shown(task_in(Status.QUEUED)).queue_reason is None
 
 
 def test_attempt_counts_the_claims() -> None:

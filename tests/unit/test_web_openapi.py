@@ -42,6 +42,8 @@ def test_the_operations_are_those_of_the_contract(spec: dict[str, Any]) -> None:
         "POST /ffmpeg/validate": "validate",
         "POST /ffmpeg/execute/{task_id}": "execute",
         "GET /ffmpeg/status/{task_id}": "status",
+        "POST /ffmpeg/cancel/{task_id}": "cancel",
+        "POST /ffmpeg/notify/{task_id}": "notify",
         "GET /ffmpeg/health": "health",
     }
 
@@ -73,6 +75,23 @@ def test_every_error_has_the_one_schema(spec: dict[str, Any]) -> None:
             if status[0] in "45d" and (name, status) != ("GET /ffmpeg/health", "503"):
                 schema = response["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/Error"}, (name, status)
+
+
+def test_every_answer_that_says_when_to_come_back_documents_it(spec: dict[str, Any]) -> None:
+    for name, operation in operations(spec):
+        for status in {"429", "503"} & set(operation["responses"]):
+            if name != "GET /ffmpeg/health":
+                assert "Retry-After" in operation["responses"][status]["headers"], (name, status)
+
+
+def test_every_operation_on_a_stored_task_may_be_too_much(spec: dict[str, Any]) -> None:
+    stored = {name for name, operation in operations(spec) if {"429", "503"} <= set(operation["responses"])}
+    assert {name for name, _ in operations(spec)} - stored == {"POST /ffmpeg/validate", "GET /ffmpeg/health"}
+
+
+def test_register_describes_its_key(spec: dict[str, Any]) -> None:
+    (key,) = [one for one in spec["paths"]["/ffmpeg/register"]["post"]["parameters"] if one["in"] == "header"]
+    assert (key["name"].lower(), key["required"]) == ("idempotency-key", False)
 
 
 def test_every_answer_documents_the_correlation_id(spec: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ def test_links_name_the_address_where_no_other_is_set(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_dies_is_recovered_by_the_pool(tmp_path: Path) -> None:
-    """The whole knot: the pool starts the real entry point, whose end makes recover look at the task."""
+    """The whole knot: the pool starts the real entry point, whose end makes the sweep look at the task."""
     settings = local_settings(tmp_path)
     here = wiring.local(settings, {**os.environ, "PYTHONPATH": str(tmp_path)})
     (tmp_path / "handlers").mkdir()

@@ -23,6 +23,12 @@ Name a media URL and the ffmpeg command that you want, in two requests; read the
 back on every answer, is kept with the task and stands in every log record. Without one, or with another kind of text
 in it, a new id is made.
 
+**Once, not twice.** Send an `Idempotency-Key` with register: the same request, sent again because its answer was lost,
+is answered with the same task. `execute` needs no key, since executing twice is executing once.
+
+**Retries.** A task whose worker dies, or fails for a reason that may pass, is tried again by itself, by three workers
+at most; `attempts` shows each of them. On 429 and 503, send the same request again after `Retry-After` seconds.
+
 **Errors.** Every answer that is not a success has the same body: a stable `code`, a `message` for people, and
 `details`. The codes: {", ".join(f"`{code}`" for code in CODES)}.
 
@@ -50,7 +56,8 @@ _LOCATION = {"Location": {"description": "The task's status.", "schema": {"type"
 
 def restore_examples(spec: dict[str, Any]) -> None:
     """Put the examples in again as they are: FastAPI leaves the nulls out, which the schemas require."""
-    described = {operation["operation_id"]: operation for operation in (REGISTER, VALIDATE, EXECUTE, STATUS, HEALTH)}
+    all_described = (REGISTER, VALIDATE, EXECUTE, STATUS, CANCEL, NOTIFY, HEALTH)
+    described = {operation["operation_id"]: operation for operation in all_described}
     for methods in spec["paths"].values():
         for operation in methods.values():
             for status, response in described[operation["operationId"]]["responses"].items():
@@ -75,9 +82,16 @@ def _error(text: str, *codes: str, headers: dict[str, Any] | None = None) -> Any
 _INTERNAL = _error("A fault of ours. The log has it under the correlation id.", "INTERNAL_ERROR")
 _OTHER = _error("Any other error has the same body.", "INTERNAL_ERROR")
 _UNKNOWN_TASK = _error("There is no such task.", "TASK_NOT_FOUND")
+_TOO_MANY = _error("There is too much to do at the moment.", "TOO_MANY_REQUESTS", headers=_LATER)
+_NO_DATA = _error("The service cannot reach its data at the moment.", "SERVICE_UNAVAILABLE", headers=_LATER)
 _NO_WORKER = _error(
-    "The task is stored, but no worker could be asked for. Execute it again.", "DISPATCH_UNAVAILABLE", headers=_LATER
+    "No worker could be asked for, though the task is stored; or the service cannot reach its data.",
+    "DISPATCH_UNAVAILABLE",
+    "SERVICE_UNAVAILABLE",
+    headers=_LATER,
 )
+# What every operation on stored tasks may answer.
+_STORED = {429: _TOO_MANY, 500: _INTERNAL, 503: _NO_DATA, "default": _OTHER}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "content": {
@@ -97,9 +111,16 @@ REGISTER: dict[str, Any] = {
     "tags": ["Tasks"],
     "summary": "Register a task",
     "description": "Checks the command, the names and the URLs, without fetching anything, and stores the task as "
-    "`pending`. Nothing runs before it is executed; `?execute=true` does both in one call.",
+    "`pending`. Nothing runs before it is executed; `?execute=true` does both in one call. With an `Idempotency-Key`, "
+    "the same request can be sent again without making a second task.",
     "status_code": 201,
     "responses": {
+        200: _answer(
+            models.Task,
+            "The same request came before with this `Idempotency-Key`: its task, as it is now.",
+            {"registered_before": examples.RUNNING},
+            {**_LOCATION, **_POLL},
+        ),
         201: _answer(
             models.Task,
             "The task, `pending`; with `?execute=true` already `queued`.",
@@ -112,11 +133,11 @@ REGISTER: dict[str, Any] = {
             "COMMAND_NOT_ALLOWED",
             "URL_NOT_ALLOWED",
         ),
+        409: _error("Another request came before with this `Idempotency-Key`.", "IDEMPOTENCY_CONFLICT"),
         413: _error("The body is larger than 256 KB.", "REQUEST_TOO_LARGE"),
         415: _error("The body is not declared as JSON.", "UNSUPPORTED_MEDIA_TYPE"),
-        500: _INTERNAL,
+        **_STORED,
         503: _NO_WORKER,
-        "default": _OTHER,
     },
     "openapi_extra": _BODY,
 }
@@ -153,15 +174,15 @@ EXECUTE: dict[str, Any] = {
     "responses": {
         202: _answer(
             models.Task,
-            "The task: `queued`, or `running` when a worker has it already.",
-            {"queued": examples.QUEUED, "running": examples.RUNNING},
+            "The task: `queued`, or `running` when a worker has it already. Where too much is asked for at once, it "
+            "is handed over somewhat later, without another request; `queue_reason` says so until then.",
+            {"queued": examples.QUEUED, "handed_over_later": examples.DELAYED, "running": examples.RUNNING},
             _POLL,
         ),
         404: _UNKNOWN_TASK,
         409: _error("The task has ended.", "TASK_ENDED"),
-        500: _INTERNAL,
+        **_STORED,
         503: _NO_WORKER,
-        "default": _OTHER,
     },
 }
 STATUS: dict[str, Any] = {
@@ -179,14 +200,46 @@ STATUS: dict[str, Any] = {
             {
                 "pending": examples.PENDING,
                 "running": examples.RUNNING,
+                "waiting_for_its_next_try": examples.RETRYING,
                 "completed": examples.COMPLETED,
                 "failed": examples.FAILED,
+                "canceled": examples.CANCELED,
+                "outputs_deleted": examples.PURGED,
             },
             _POLL,
         ),
         404: _UNKNOWN_TASK,
-        500: _INTERNAL,
-        "default": _OTHER,
+        **_STORED,
+    },
+}
+CANCEL: dict[str, Any] = {
+    "methods": ["POST"],
+    "operation_id": "cancel",
+    "tags": ["Tasks"],
+    "summary": "Cancel a task",
+    "description": "Calls the task off: from the answer on it is `canceled`, and nothing that a worker still does for "
+    "it is published. A running ffmpeg is dead within 25 s. The request has no body.",
+    "status_code": 202,
+    "responses": {
+        202: _answer(models.Task, "The task, `canceled`.", {"canceled": examples.CANCELED}),
+        404: _UNKNOWN_TASK,
+        409: _error("The task has ended; the details say how.", "TASK_ENDED"),
+        **_STORED,
+    },
+}
+NOTIFY: dict[str, Any] = {
+    "methods": ["POST"],
+    "operation_id": "notify",
+    "tags": ["Tasks"],
+    "summary": "Send a task's notices again",
+    "description": "Tells everybody who is told of the task's end once more, within about a minute, those included who "
+    "know already. For a task that nobody is told of, nothing is sent. The request has no body.",
+    "status_code": 202,
+    "responses": {
+        202: _answer(models.Task, "The task; its notices are due.", {"completed": examples.COMPLETED}),
+        404: _UNKNOWN_TASK,
+        409: _error("The task has not ended yet.", "TASK_NOT_READY"),
+        **_STORED,
     },
 }
 HEALTH: dict[str, Any] = {

@@ -33,13 +33,30 @@ PENDING: dict[str, Any] = {
     "error": None,
     "timings": _NO_TIMINGS,
     "attempt": 0,
+    "attempts": [],
+    "compute": "cpu",
+    "queue_reason": None,
     "created_at": "2026-01-15T09:30:00Z",
     "queued_at": None,
     "started_at": None,
     "finished_at": None,
+    "expires_at": None,
+    "purged_at": None,
     "correlation_id": CORRELATION_ID,
 }
+
+
+def _attempt(number: int, started_at: str, finished_at: str | None = None, **ending: str) -> dict[str, Any]:
+    times = {"number": number, "started_at": f"2026-01-15T{started_at}Z"}
+    finished = f"2026-01-15T{finished_at}Z" if finished_at else None
+    return {**times, "finished_at": finished, **dict.fromkeys(("ending", "code", "message", "note")), **ending}
+
+
 QUEUED: dict[str, Any] = {**PENDING, "status": "queued", "queued_at": "2026-01-15T09:30:02Z"}
+DELAYED: dict[str, Any] = {
+    **QUEUED,
+    "queue_reason": "The dispatcher gave no answer, or is too busy for one; nobody needs to do anything but wait.",
+}
 RUNNING: dict[str, Any] = {
     **QUEUED,
     "status": "running",
@@ -54,6 +71,7 @@ RUNNING: dict[str, Any] = {
     },
     "timings": {**_NO_TIMINGS, "queued_seconds": 1.2, "download_seconds": 3.4},
     "attempt": 1,
+    "attempts": [_attempt(1, "09:30:03.200000")],
     "started_at": "2026-01-15T09:30:03.200000Z",
 }
 
@@ -92,21 +110,46 @@ COMPLETED: dict[str, Any] = {
     "output_count": 1,
     "output_url": _LINK,
     "timings": {"queued_seconds": 1.2, "download_seconds": 3.4, "transcode_seconds": 19.7, "upload_seconds": 1.1},
+    "attempts": [_attempt(1, "09:30:03.200000", "09:30:27.500000", ending="completed")],
     "finished_at": "2026-01-15T09:30:27.500000Z",
+    "expires_at": "2026-01-16T09:30:27.500000Z",
+}
+PURGED: dict[str, Any] = {**COMPLETED, "outputs": [], "output_url": None, "purged_at": "2026-01-16T09:31:00Z"}
+
+_UNREACHED = "The source of input.mp4 answered 503; try again when it is back."
+_FAILED_ATTEMPT = {"ending": "failed", "code": "DOWNLOAD_FAILED", "message": _UNREACHED}
+RETRYING: dict[str, Any] = {
+    **QUEUED,
+    "attempt": 1,
+    "attempts": [_attempt(1, "09:30:03.200000", "09:30:04.100000", **_FAILED_ATTEMPT)],
+    "timings": {**_NO_TIMINGS, "queued_seconds": 1.2, "download_seconds": 0.9},
+    "started_at": "2026-01-15T09:30:03.200000Z",
 }
 FAILED: dict[str, Any] = {
-    **PENDING,
+    **RETRYING,
     "status": "failed",
-    "queued_at": "2026-01-15T09:30:02Z",
-    "started_at": "2026-01-15T09:30:03.200000Z",
-    "finished_at": "2026-01-15T09:30:04.100000Z",
-    "attempt": 1,
+    "attempt": 3,
+    "attempts": [
+        *RETRYING["attempts"],
+        _attempt(2, "09:30:21.900000", "09:30:22.800000", **_FAILED_ATTEMPT),
+        _attempt(3, "09:31:14.500000", "09:31:15.400000", **_FAILED_ATTEMPT),
+    ],
+    "timings": {**_NO_TIMINGS, "queued_seconds": 51.7, "download_seconds": 0.9},
+    "started_at": "2026-01-15T09:31:14.500000Z",
+    "finished_at": "2026-01-15T09:31:15.400000Z",
     "error": {
         "code": "DOWNLOAD_FAILED",
-        "message": "The source of input.mp4 answered 503; try again when it is back.",
+        "message": _UNREACHED,
         "retryable": True,
         "details": {"input": "input.mp4", "http_status": 503},
     },
+}
+CANCELED: dict[str, Any] = {
+    **RUNNING,
+    "status": "canceled",
+    "stage": None,
+    "attempts": [_attempt(1, "09:30:03.200000", "09:30:12.600000", ending="canceled")],
+    "finished_at": "2026-01-15T09:30:12.600000Z",
 }
 
 VALID: dict[str, Any] = {
@@ -120,6 +163,7 @@ VALID: dict[str, Any] = {
         *("-fs", "53687091200", "file:./output.mp4"),
     ],
     "compute": "cpu",
+    "cpu_command": None,
     "warnings": ["output.mp4 is played only when it is loaded whole: add -movflags +faststart."],
     "violations": [],
 }
@@ -128,6 +172,7 @@ INVALID: dict[str, Any] = {
     "command": None,
     "arguments": None,
     "compute": "cpu",
+    "cpu_command": None,
     "warnings": [],
     "violations": [
         {
@@ -181,6 +226,16 @@ ERRORS: dict[str, dict[str, Any]] = {
         "The task has ended as completed; register a new one.",
         {"task_id": TASK_ID, "status": "completed"},
     ),
+    "TASK_NOT_READY": error(
+        "TASK_NOT_READY",
+        "The task is running, which does not allow to notify it; wait until it has ended.",
+        {"task_id": TASK_ID, "status": "running"},
+    ),
+    "IDEMPOTENCY_CONFLICT": error(
+        "IDEMPOTENCY_CONFLICT",
+        "This Idempotency-Key came with another request before; send a new key with a new request.",
+        {"task_id": TASK_ID},
+    ),
     "REQUEST_TOO_LARGE": error("REQUEST_TOO_LARGE", "The request body is too large."),
     "UNSUPPORTED_MEDIA_TYPE": error(
         "UNSUPPORTED_MEDIA_TYPE", "The body must be JSON: send it with Content-Type: application/json."
@@ -191,6 +246,14 @@ ERRORS: dict[str, dict[str, Any]] = {
     "DISPATCH_UNAVAILABLE": error(
         "DISPATCH_UNAVAILABLE",
         "The task is stored but no worker could be asked for; call execute again.",
-        {"task_id": TASK_ID},
+        {"task_id": TASK_ID, "retry_after_seconds": 20},
+    ),
+    "TOO_MANY_REQUESTS": error(
+        "TOO_MANY_REQUESTS",
+        "The service has more to do than it can at the moment; send the request again later.",
+    ),
+    "SERVICE_UNAVAILABLE": error(
+        "SERVICE_UNAVAILABLE",
+        "The service cannot reach its own data at the moment; send the request again later.",
     ),
 }

@@ -6,7 +6,7 @@ shown holds no query string of an input's URL, because that is where signed URLs
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -43,10 +43,24 @@ class Registration(Wire):
         default=None, description="The files that the command writes, each once, where there are several."
     )
 
+    compute: Literal["auto", "gpu", "cpu"] = Field(
+        default="auto",
+        description="What kind of worker runs it. `auto`: a GPU where the command names NVENC or CUDA, else none.",
+    )
+    gpu_fallback: bool = Field(
+        default=False,
+        description="Run the command in its CPU form (libx264 for h264_nvenc, scale for scale_cuda, and so on) where "
+        "no GPU can run it. The attempt says so, and which command it was.",
+    )
+
     def to_domain(self) -> register.Registration:
         """Raises InvalidArgument unless the outputs are given in exactly one way, each once."""
         return register.Registration(
-            command=self.command, input_files=self.input_files, output_files=self._output_names()
+            command=self.command,
+            input_files=self.input_files,
+            output_files=self._output_names(),
+            compute=self.compute,
+            gpu_fallback=self.gpu_fallback,
         )
 
     def _output_names(self) -> tuple[str, ...]:
@@ -110,10 +124,22 @@ class Failure(Wire):
     details: dict[str, Any]
 
 
+class Attempt(Wire):
+    """One worker that took the task, and what became of it."""
+
+    number: int
+    started_at: Time
+    finished_at: Time | None
+    ending: domain.Ending | None = Field(description="Null while the worker has the task.")
+    code: domain.FailureCode | None = Field(description="Only when failed; the task itself may be tried again.")
+    message: str | None
+    note: str | None = Field(description="What it did otherwise than asked, and why.")
+
+
 class Timings(Wire):
     """Where the time of the newest attempt went."""
 
-    queued_seconds: float | None
+    queued_seconds: float | None = Field(description="How long the task waited for it.")
     download_seconds: float | None
     transcode_seconds: float | None
     upload_seconds: float | None
@@ -129,16 +155,23 @@ class Task(Wire):
     command: str = Field(description="The command as it was understood.")
     input_files: dict[str, str] = Field(description="Query strings are never shown: they may hold secrets.")
     output_files: tuple[str, ...] = Field(description="The names as registered.")
-    outputs: tuple[Output, ...] = Field(description="Only when completed; the registered names come first.")
+    outputs: tuple[Output, ...] = Field(
+        description="Only when completed, until they are deleted; the registered names come first."
+    )
     output_count: int = Field(description="All stored files; `outputs` lists the first of them.")
     output_url: str | None = Field(description="The link of the first output, for the simple case.")
     error: Failure | None = Field(description="Only when failed.")
     timings: Timings
     attempt: int = Field(description="How many workers have taken the task.")
+    attempts: tuple[Attempt, ...] = Field(description="Each of them, and how it ended; the newest is the last.")
+    compute: Literal["gpu", "cpu"] = Field(description="What kind of worker runs it.")
+    queue_reason: str | None = Field(description="Only while queued: why no worker has it yet, where that is known.")
     created_at: Time
     queued_at: Time | None
     started_at: Time | None = Field(description="When the newest attempt began.")
     finished_at: Time | None
+    expires_at: Time | None = Field(description="When the outputs are deleted; null where they are kept for ever.")
+    purged_at: Time | None = Field(description="When they were.")
     correlation_id: str
 
 
@@ -158,7 +191,8 @@ class Validation(Wire):
     arguments: tuple[str, ...] | None = Field(
         description="All that ffmpeg gets, with the names of the files as the worker has them; null when invalid."
     )
-    compute: str = Field(json_schema_extra={"enum": ["gpu", "cpu"]}, description="What a worker needs for it.")
+    compute: str = Field(json_schema_extra={"enum": ["gpu", "cpu"]}, description="What kind of worker it goes to.")
+    cpu_command: str | None = Field(description="With `gpu_fallback`: what runs where no GPU can; null without need.")
     warnings: tuple[str, ...] = Field(description="What may well disappoint, and what to do about it.")
     violations: tuple[Violation, ...] = Field(description="All that is wrong; empty when valid.")
 
@@ -192,8 +226,8 @@ class Error(Wire):
 
 def shown_task(task: domain.Task, *, link: Callable[[str], str], uri: Callable[[str], str | None]) -> Task:
     """The task for its caller. `link` makes a link for an object's key, `uri` its s3:// name."""
-    done = task.status is domain.Status.COMPLETED
-    outputs = tuple(_output(output, link=link, uri=uri) for output in task.outputs) if done else ()
+    kept = task.status is domain.Status.COMPLETED and task.purged_at is None
+    outputs = tuple(_output(output, link=link, uri=uri) for output in task.outputs) if kept else ()
     return Task(
         task_id=task.task_id,
         status=task.status,
@@ -208,10 +242,15 @@ def shown_task(task: domain.Task, *, link: Callable[[str], str], uri: Callable[[
         error=_failure(task.error) if task.error else None,
         timings=_timings(task),
         attempt=task.fence,
+        attempts=tuple(Attempt.model_validate(attempt) for attempt in task.attempts),
+        compute="gpu" if task.compute == "gpu" else "cpu",
+        queue_reason=task.queue_reason,
         created_at=task.created_at,
         queued_at=task.queued_at,
         started_at=task.started_at,
         finished_at=task.finished_at,
+        expires_at=task.expires_at,
+        purged_at=task.purged_at,
         correlation_id=task.correlation_id,
     )
 
@@ -223,6 +262,7 @@ def shown_preview(found: preview.Preview) -> Validation:
         command=found.command,
         arguments=found.arguments if valid else None,
         compute=found.compute,
+        cpu_command=found.cpu_command,
         warnings=found.warnings,
         violations=tuple(Violation.model_validate(dict(one)) for one in found.violations),
     )
@@ -252,13 +292,19 @@ def _failure(error: domain.Failure) -> Failure:
 
 
 def _timings(task: domain.Task) -> Timings:
-    started, queued = task.started_at, task.queued_at
+    started, queued = task.started_at, _queued_at(task)
     return Timings(
         queued_seconds=round((started - queued).total_seconds(), 3) if started and queued else None,
         download_seconds=task.timings.download_seconds,
         transcode_seconds=task.timings.transcode_seconds,
         upload_seconds=task.timings.upload_seconds,
     )
+
+
+def _queued_at(task: domain.Task) -> datetime | None:
+    """Since when the task waited for its newest attempt: since the end of the one before, or since it was executed."""
+    before = task.attempts[:-1]
+    return before[-1].finished_at if before else task.queued_at
 
 
 def _fault(field: str, message: str) -> InvalidArgument:

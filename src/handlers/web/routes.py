@@ -3,34 +3,47 @@
 Answers are written by pydantic straight into the response: FastAPI would validate its own output once more.
 """
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Path, Query, Request
+from fastapi import Depends, FastAPI, Header, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
 from core import health
+from core.cancel import cancel
 from core.errors import TaskNotFound, UnsupportedMediaType
 from core.execute import execute
+from core.notify import notify
 from core.ports import Services
 from core.preview import preview
-from core.register import register
+from core.register import MAX_KEY_LENGTH, register
 from core.settings import Settings
-from core.task import Task
+from core.task import Status, Task
 from handlers.web import docs, log_keys, models
 
 # How often progress is stored, and so how soon it is worth asking again.
 POLL_SECONDS = {"local": 1, "aws": 5}
+MAX_POLL_SECONDS = 30
 
 # Every id that we gave out looks like this, and nothing else is worth a question to the store.
 _TASK_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 TaskId = Annotated[str, Path(description="The `task_id` that register answered with.")]
 ExecuteToo = Annotated[bool, Query(description="Execute the task in the same call.")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="A name of your own for this request, such as a UUID. Sent again with the same body, it is "
+        f"answered with the task that it made the first time. 1 to {MAX_KEY_LENGTH} printable ASCII characters; held "
+        "as long as the task.",
+        examples=["order-4711-opening"],
+    ),
+]
 
 
 async def json_body(request: Request) -> None:
@@ -52,21 +65,24 @@ class Operations:
     new_id: Callable[[], str]
     count: Callable[[str], None]
 
-    def register(self, body: models.Registration, execute: ExecuteToo = False) -> Response:
-        task_id = self.new_id()
-        log_keys.note(task_id=task_id)
-        task, _ = register(
+    def register(
+        self, body: models.Registration, execute: ExecuteToo = False, idempotency_key: IdempotencyKey = None
+    ) -> Response:
+        task, again = register(
             self.services.store,
             body.to_domain(),
             settings=self.settings,
-            task_id=task_id,
+            task_id=self.new_id(),
             correlation_id=log_keys.correlation_id(),
             now=self.clock(),
+            idempotency_key=idempotency_key,
         )
-        self.count("TasksRegistered")
-        if execute:
-            task = self._executed(task_id)
-        return self._shown(task, 201, {"Location": f"/ffmpeg/status/{task_id}"})
+        log_keys.note(task_id=task.task_id)
+        if not again:
+            self.count("TasksRegistered")
+        if execute and not task.status.ended:
+            task = self._executed(task.task_id)
+        return self._shown(task, 200 if again else 201, {"Location": f"/ffmpeg/status/{task.task_id}"})
 
     def validate(self, body: models.Registration) -> Response:
         found = preview(
@@ -76,6 +92,14 @@ class Operations:
 
     def execute(self, task_id: TaskId) -> Response:
         return self._shown(self._executed(_checked(task_id)), 202)
+
+    def cancel(self, task_id: TaskId) -> Response:
+        task = cancel(self.services, _checked(task_id), now=self.clock())
+        self.count("TasksCanceled")
+        return self._shown(task, 202)
+
+    def notify(self, task_id: TaskId) -> Response:
+        return self._shown(notify(self.services.store, _checked(task_id), now=self.clock()), 202)
 
     def status(self, task_id: TaskId) -> Response:
         asked = _checked(task_id)
@@ -96,8 +120,18 @@ class Operations:
         ttl = self.settings.link_ttl_seconds
         objects = self.services.objects
         body = models.shown_task(task, link=lambda key: objects.link(key, expires_in_seconds=ttl), uri=objects.uri)
-        poll = {} if task.status.ended else {"Retry-After": str(POLL_SECONDS[self.settings.backend])}
+        usual = POLL_SECONDS[self.settings.backend]
+        poll = {} if task.status.ended else {"Retry-After": str(poll_seconds(task, now=self.clock(), usual=usual))}
         return _json(body, status, {**poll, **(headers or {})})
+
+
+def poll_seconds(task: Task, *, now: datetime, usual: int) -> int:
+    """In how many seconds it is worth asking again: not before the next try, for a task that waits for it."""
+    put_off = task.status is Status.QUEUED and not task.job_id and (task.attempts or task.queue_reason)
+    if not put_off or task.dispatch_due_at is None:
+        return usual
+    left = math.ceil((task.dispatch_due_at - now).total_seconds())
+    return max(usual, min(left, MAX_POLL_SECONDS))
 
 
 def install(app: FastAPI, operations: Operations) -> None:
@@ -107,6 +141,8 @@ def install(app: FastAPI, operations: Operations) -> None:
     add("/ffmpeg/validate", operations.validate, **docs.VALIDATE, dependencies=[Depends(json_body)])
     add("/ffmpeg/execute/{task_id}", operations.execute, **docs.EXECUTE)
     add("/ffmpeg/status/{task_id}", operations.status, **docs.STATUS)
+    add("/ffmpeg/cancel/{task_id}", operations.cancel, **docs.CANCEL)
+    add("/ffmpeg/notify/{task_id}", operations.notify, **docs.NOTIFY)
     add("/ffmpeg/health", operations.health, **docs.HEALTH)
 
 
