@@ -76,7 +76,7 @@ def test_every_variable_is_a_setting(function: Any) -> None:
     variables = function["Environment"]["Variables"]
     assert {name.lower() for name in variables} <= set(Settings.__dataclass_fields__)
     given = {name: value if isinstance(value, str) else "1" for name, value in variables.items()}
-    settings = Settings.from_env({**given, "LOG_LEVEL": "INFO"})
+    settings = Settings.from_env({**given, "LOG_LEVEL": "INFO", "WEBHOOK_SECRET": ""})
     assert settings.backend == "aws"
 
 
@@ -130,12 +130,18 @@ def test_the_api_may_do_what_it_does_and_no_more(api: Any) -> None:
 
 def test_the_sweep_and_the_events_may_do_what_they_do_and_no_more(template: Any, care: Any) -> None:
     for name in ("SweepFunction", "EventsFunction"):
-        assert template["Resources"][name]["Properties"]["Policies"] == [{"Ref": "LookAfterTasks"}]
+        care_of, announce = template["Resources"][name]["Properties"]["Policies"]
+        assert care_of == {"Ref": "LookAfterTasks"}
+        assert announce == {"If": ["AnnouncesEnds", {"Ref": "AnnounceEnds"}, {"Ref": "AWS::NoValue"}]}
+    ends = template["Resources"]["AnnounceEnds"]["Properties"]["PolicyDocument"]
+    assert actions(ends) == {"events:PutEvents"}
+    assert ends["Statement"][0]["Resource"]["Sub"].endswith(":event-bus/${EventBus}")
     assert actions(care) == {
         "dynamodb:GetItem",
         "dynamodb:PutItem",
         "dynamodb:DeleteItem",
         "dynamodb:Query",
+        "s3:GetObject",
         "s3:DeleteObject",
         "s3:AbortMultipartUpload",
         "s3:ListBucket",
@@ -168,10 +174,9 @@ def test_outputs_are_all_that_can_be_linked_or_deleted(api: Any, care: Any) -> N
     assert all(statement["Resource"] == {"Sub": f"${{OutputBucket.Arn}}/{prefix}/*"} for statement in found)
 
 
-def test_every_function_has_the_same_settings_but_for_the_links(template: Any) -> None:
-    environments = [dict(template["Resources"][name]["Properties"]["Environment"]["Variables"]) for name in FUNCTIONS]
-    assert environments[0].pop("LINK_TTL_SECONDS")
-    assert environments[0] == environments[1] == environments[2]
+def test_every_function_has_the_same_settings(template: Any) -> None:
+    api, *others = (template["Resources"][name]["Properties"]["Environment"]["Variables"] for name in FUNCTIONS)
+    assert others == [api, api]
 
 
 def test_the_sweep_comes_every_minute_and_has_time_for_a_page(template: Any) -> None:
@@ -244,8 +249,12 @@ def test_the_api_gives_up_before_the_gateway_does(api: Any) -> None:
     assert api["Timeout"] < 29
 
 
+def test_the_secret_is_not_shown(template: Any) -> None:
+    assert template["Parameters"]["WebhookSecret"]["NoEcho"] is True
+
+
 def test_every_reference_leads_somewhere(template: Any) -> None:
-    known = {*template["Parameters"], *template["Resources"], "AWS::AccountId"}
+    known = {*template["Parameters"], *template["Resources"], "AWS::AccountId", "AWS::NoValue"}
     text = json.dumps(template["Resources"]) + json.dumps(template["Outputs"])
     refs = {part.split('"')[0] for part in text.split('{"Ref": "')[1:]}
     assert refs
