@@ -79,6 +79,11 @@ class Settings:
         return self.result_ttl_hours * 3600 or None
 
     @property
+    def job_queues(self) -> tuple[str, ...]:
+        """Those that tasks are submitted to."""
+        return tuple(queue for queue in (self.job_queue, self.cpu_job_queue) if queue)
+
+    @property
     def url_policy(self) -> Policy:
         """Which URLs are taken. Only the AWS backend has a role with which to read a bucket."""
         buckets = self.input_buckets if self.backend == "aws" else ()

@@ -7,48 +7,77 @@ retries it lies in the dead-letter queue, and its task is the sweep's.
 
 import logging
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.logging import correlation_paths
+from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
 from core import aftermath, sweep, wiring
 from core.aws import batch_event
 from core.errors import Conflict, DispatchDelayed, TaskNotFound
 from core.ports import Services
 from core.settings import Settings
+from core.task import Status, Task
 from handlers import logs
 
 log = logging.getLogger(__name__)
 
 SERVICE = "transcoding-events"
+NAMESPACE = "Transcoding"
+
+_ENDINGS = {
+    Status.COMPLETED: "TasksCompleted",
+    Status.FAILED: "TasksFailed",
+    Status.CANCELED: "TasksCanceled",
+}
 
 settings = Settings.from_env(os.environ)
 logger = logs.for_lambda(SERVICE, settings.log_level)
+metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
 services = wiring.services(settings, os.environ)
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.EVENT_BRIDGE, clear_state=True)
 def handler(event: dict[str, Any], context: Any) -> None:
-    task_id = batch_event.task_of(event, queue=settings.job_queue or "")
+    task_id = batch_event.task_of(event, queues=settings.job_queues)
     if task_id is None:
         log.info("not of ours", extra={"action": "event_ignored"})
         return
     logger.append_keys(task_id=task_id)
-    look(services, task_id, now=datetime.now(UTC))
+    task = look(services, task_id, now=datetime.now(UTC))
+    if task and task.status.ended:
+        for name, value in figures(task).items():
+            unit = MetricUnit.Seconds if "Seconds" in name else MetricUnit.Count
+            metrics.add_metric(name=name, unit=unit, value=value)
+        metrics.flush_metrics()
 
 
-def look(services: Services, task_id: str, *, now: datetime) -> None:
-    """Do for the task what can be done now. Raises when the store cannot be used, or AWS Batch must be mended."""
+def look(services: Services, task_id: str, *, now: datetime) -> Task | None:
+    """Do for the task what can be done now; gives it as it was found, None when it is not there or is left.
+
+    Raises when the store cannot be used, or AWS Batch must be mended.
+    """
     try:
         task = sweep.ask_after(services, task_id, now=now)
     except TaskNotFound:
         log.warning("an event of a task that is not there", extra={"action": "event_ignored"})
-        return
+        return None
     except DispatchDelayed as error:  # the sweep will ask again, before Lambda would
         log.warning("left to the sweep", extra={"action": "event_left"}, exc_info=error)
-        return
+        return None
     if task.status.ended:
         with suppress(Conflict, TaskNotFound):  # somebody else is at it
             aftermath.attend(services, task, now=now)
+    return task
+
+
+def figures(task: Task) -> Mapping[str, float]:
+    """What the metrics are told of a task that has ended. A doubled event tells it twice, a lost one not at all."""
+    worked = sum((last - tried.started_at).total_seconds() for tried in task.attempts if (last := tried.finished_at))
+    found = {_ENDINGS[task.status]: 1.0, f"{task.compute.capitalize()}WorkerSeconds": worked}
+    if task.status is Status.COMPLETED and task.queued_at and task.finished_at:
+        found["SecondsToDone"] = (task.finished_at - task.queued_at).total_seconds()
+    return found

@@ -13,6 +13,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
 from core import aftermath, sweep, wiring
+from core.aws import backlog
 from core.ports import Services
 from core.settings import Settings
 from handlers import logs
@@ -38,6 +39,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
         return float(context.get_remaining_time_in_millis()) / 1000
 
     swept = run(services, now=lambda: datetime.now(UTC), seconds_left=seconds_left)
+    swept |= backlog.waiting(settings.job_queues, now=datetime.now(UTC))
     for name, value in swept.items():
         unit = MetricUnit.Seconds if name.endswith("Seconds") else MetricUnit.Count
         metrics.add_metric(name=name, unit=unit, value=value)

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ INDEX = "due"
 SHARDS = tuple(str(number) for number in range(4))
 # What a throttled table takes again by then: its allowance is counted by the second.
 RETRY_AFTER_SECONDS = 5
+# How long after its time a record is left to the sweep, before the table itself drops it by `expires`.
+GRACE = timedelta(days=1)
 
 
 class DynamoTaskStore:
@@ -197,6 +199,8 @@ def _item(task: Task) -> dict[str, Any]:
     if task.due_at:
         number = SHARDS[zlib.crc32(task.task_id.encode()) % len(SHARDS)]
         item |= {"due_shard": {"S": _shard(number, live=task.status.live)}, "due_at": {"N": _seconds(task.due_at)}}
+    if task.forget_due_at:
+        item["expires"] = {"N": str(int((task.forget_due_at + GRACE).timestamp()))}
     return item
 
 
