@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 BODY = random.Random(4).randbytes(200_000)
 OTHER = random.Random(5).randbytes(150_000)  # what lies there after it was changed
 HALF = len(BODY) // 2
-_END_QUIETLY = OSError  # the client leaves, or the test is over
 
 
 @dataclass
@@ -41,7 +40,7 @@ class Visit:
 
     def wait(self, seconds: float) -> None:
         if self.is_over.wait(seconds):
-            raise _END_QUIETLY
+            raise ConnectionAbortedError
 
     def reset(self) -> None:
         self.wait(0.02)  # what was sent before is read first
@@ -57,7 +56,7 @@ class FaultServer:
     url: str
     starts: list[int] = field(default_factory=list)
     is_over: threading.Event = field(default_factory=threading.Event)
-    visits: list[threading.Thread] = field(default_factory=list)
+    visits: list[tuple[threading.Thread, socket.socket]] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -72,8 +71,11 @@ def going_wrong(behaviour: Behaviour) -> Iterator[FaultServer]:
             server.is_over.set()
             with contextlib.suppress(OSError):
                 socket.create_connection(listener.getsockname()).close()
-            for running in (thread, *server.visits):
-                running.join()
+            thread.join()
+            for visit, connection in server.visits:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+                visit.join()
 
 
 def _serve(listener: socket.socket, server: FaultServer, behaviour: Behaviour) -> None:
@@ -83,24 +85,23 @@ def _serve(listener: socket.socket, server: FaultServer, behaviour: Behaviour) -
             connection.close()
             return
         visit = threading.Thread(target=_visited, args=(connection, server, behaviour))
-        server.visits.append(visit)
+        server.visits.append((visit, connection))
         visit.start()
 
 
 def _visited(connection: socket.socket, server: FaultServer, behaviour: Behaviour) -> None:
     with connection, contextlib.suppress(OSError):
-        connection.settimeout(10)
         start = None if behaviour in DEAF else _asked_start(connection)
         server.starts.append(start or 0)
         behaviour(Visit(connection, len(server.starts), start or 0, server.is_over))
 
 
 def _asked_start(connection: socket.socket) -> int:
-    request = b""
-    while b"\r\n\r\n" not in request:
-        data = connection.recv(65536)
-        if not data:
-            raise _END_QUIETLY
+    """Which byte the request asks to begin with; what is no request, such as a TLS handshake, is taken for one."""
+    request = connection.recv(65536)
+    while request.startswith(b"GET ") and b"\r\n\r\n" not in request:
+        if not (data := connection.recv(65536)):
+            break
         request += data
     _, _, asked = request.lower().partition(b"\r\nrange: bytes=")
     return int(asked.partition(b"-")[0]) if asked else 0

@@ -28,7 +28,12 @@ from core.worker.failed import Stopped, TaskFailed, download_failed
 _SIGNATURE_PARAMETERS = frozenset({"x-amz-signature", "signature", "x-goog-signature", "sig"})
 _LOOK_SECONDS = 0.25  # how often a pause looks whether it is still wanted
 SYSTEM = guard.Network()
-HEADERS: Mapping[str, str] = {"User-Agent": "url-to-s3-transcoding", "Accept": "*/*", "Accept-Encoding": "identity"}
+HEADERS: Mapping[str, str] = {
+    "User-Agent": "url-to-s3-transcoding",
+    "Accept": "*/*",
+    "Accept-Encoding": "identity",
+    "Connection": "close",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +70,13 @@ class _Tries:
     limits: Limits
     made: int = 0
     in_vain: int = 0
-    reached: int = 0  # bytes that had arrived when the count last began anew
+    reached: int = 0  # bytes that were kept when the count last began anew
 
-    def count(self, arrived: int) -> None:
+    def count(self, kept: int) -> None:
+        """Another one has failed, and leaves `kept` bytes that the next one need not fetch again."""
         self.made += 1
-        if arrived >= self.reached + self.limits.progress_bytes:
-            self.in_vain, self.reached = 0, arrived
+        if kept >= self.reached + self.limits.progress_bytes:
+            self.in_vain, self.reached = 0, kept
         else:
             self.in_vain += 1
 
@@ -131,11 +137,11 @@ def fetch(http: Client, source: Source, path: Path, *, stopped: Callable[[], boo
     download = _Download(source, path, http.limits, http.policy, stopped)
     tries = _Tries(http.limits)
     while cut := _tried(http, download):
+        if isinstance(cut, StartOver) or not download.file.etag:
+            download.arrived = 0
         tries.count(download.arrived)
         if tries.in_vain == http.limits.attempts:
             raise _failed(download, f"{cut} ({tries.made} attempts were made).")
-        if isinstance(cut, StartOver):
-            download.arrived = 0
         _pause(download, tries.pause_seconds(cut.pause_seconds))
     return download.arrived
 
