@@ -207,6 +207,7 @@ def resets(visit: Visit) -> None:
 OK = said(200, 'ETag: "v1"', body=BODY)
 CUT = head(200, 'ETag: "v1"', f"Content-Length: {len(BODY)}") + BODY[:HALF]
 CHUNKED = head(200, "Transfer-Encoding: chunked")
+CHUNKS_CUT = head(200, 'ETag: "v1"', "Transfer-Encoding: chunked") + chunk(BODY[:HALF])
 TWO_CHUNKS = chunk(BODY[:HALF]) + chunk(BODY[HALF:])
 DEAF = frozenset({closes, resets})  # these read no request
 
@@ -280,6 +281,15 @@ BEHAVIOURS: Mapping[str, Behaviour] = {
     "cut, and changed": first(CUT, always(said(200, 'ETag: "v2"', body=OTHER))),
     "cut, and all of it again": first(CUT, always(OK)),
     "cut three times": resuming('"v1"', most=60_000),
+    "chunks cut once": in_turn(CHUNKS_CUT, part(HALF, len(BODY), 'ETag: "v1"', of="*")),
+    "chunks cut, and continued not to the end": in_turn(CHUNKS_CUT, part(HALF, HALF + 9, 'ETag: "v1"'), OK),
+    "continues with less than it says": in_turn(
+        CUT,
+        head(206, f"Content-Range: bytes {HALF}-{len(BODY) - 1}/{len(BODY)}", "Transfer-Encoding: chunked")
+        + chunk(BODY[HALF : HALF + 9])
+        + chunk(b""),
+        OK,
+    ),
     "cut each time": always(CUT),
     "cut with nothing sent": always(head(200, f"Content-Length: {len(BODY)}")),
     "continues another file": continues_with(part(HALF, len(BODY), 'ETag: "v2"')),

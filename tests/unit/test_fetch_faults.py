@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import httpcore
 import pytest
 
 from core import urls
@@ -117,6 +118,9 @@ VERDICTS: dict[str, Arrives | Fails] = {
     "cut, and changed": Arrives([0, HALF], OTHER),
     "cut, and all of it again": Arrives([0, HALF]),
     "cut three times": Fails(CUT_OFF.words),
+    "chunks cut once": Arrives([0, HALF]),
+    "chunks cut, and continued not to the end": Arrives([0, HALF, 0]),
+    "continues with less than it says": Arrives([0, HALF, HALF + 9]),
     "cut each time": CUT_OFF,
     "cut with nothing sent": CUT_OFF,
     "continues another file": Arrives([0, HALF, 0]),
@@ -399,3 +403,28 @@ def test_unwanted_download_ends_within_a_second(
     timer.join()
     record_property("seconds", round(took, 3))
     assert took < 1.5  # half a second, and what a busy machine adds
+
+
+def test_connection_that_is_made_when_nobody_wants_it_any_more_is_closed(tmp_path: Path) -> None:
+    # given a host that is slow to take a connection
+    made: list[httpcore.NetworkStream] = []
+    may_connect, told = threading.Event(), threading.Event()
+
+    def dial(address: str, port: int, timeout: float | None) -> httpcore.NetworkStream:
+        told.set()
+        may_connect.wait(5)
+        made.append(guard.dial(address, port, timeout))
+        return made[0]
+
+    with going_wrong(BEHAVIOURS["never answers"]) as server:
+        # when the download is stopped before it has done so
+        source = fetch.Source(name="in.mp4", url=server.url)
+        with fetch.Client(PATIENT, LOOPBACK, guard.Network(dial=dial)) as http, pytest.raises(Stopped):
+            fetch.fetch(http, source, tmp_path / "i0", stopped=told.is_set)
+        may_connect.set()
+
+        # then what it takes after all is not kept
+        end = time.monotonic() + 5
+        while not (made and made[0].get_extra_info("socket").fileno() == -1):
+            assert time.monotonic() < end
+            time.sleep(0.01)

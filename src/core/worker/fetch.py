@@ -28,12 +28,7 @@ from core.worker.failed import Stopped, TaskFailed, download_failed
 _SIGNATURE_PARAMETERS = frozenset({"x-amz-signature", "signature", "x-goog-signature", "sig"})
 _LOOK_SECONDS = 0.25  # how often a pause looks whether it is still wanted
 SYSTEM = guard.Network()
-HEADERS: Mapping[str, str] = {
-    "User-Agent": "url-to-s3-transcoding",
-    "Accept": "*/*",
-    "Accept-Encoding": "identity",
-    "Connection": "close",
-}
+HEADERS: Mapping[str, str] = {"User-Agent": "url-to-s3-transcoding", "Accept": "*/*", "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
