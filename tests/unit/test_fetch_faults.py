@@ -20,7 +20,7 @@ from core.task import Failure, FailureCode
 from core.worker import fetch, guard
 from core.worker.failed import Stopped, TaskFailed
 from support import fault_server
-from support.fault_server import BEHAVIOURS, BODY, HALF, OTHER, always, chunk, going_wrong, in_turn, resuming
+from support.fault_server import BEHAVIOURS, BODY, HALF, OTHER, always, chunk, going_wrong, resuming, then_waits
 
 LOOPBACK = urls.Policy(private_networks=(ip_network("127.0.0.0/8"),))
 LIMITS = fetch.Limits(
@@ -238,15 +238,33 @@ def test_port_where_nobody_listens_or_speaks_tls_cannot_be_reached(tmp_path: Pat
 
 
 def test_what_is_sent_behind_an_answer_is_not_the_next_answer(tmp_path: Path) -> None:
-    # given a source that sends a second answer, forged, behind the end of the first
-    forged = fault_server.said(200, body=b"forged")
-    behind = in_turn(fault_server.CHUNKED + chunk(BODY) + b"0\r\n\r\n" + forged, fault_server.OK)
-    with going_wrong(behind) as server, fetch.Client(LIMITS, LOOPBACK) as http:
+    # given a source that sends a second answer, forged, behind the end of the first, and does not close
+    whole = fault_server.CHUNKED + chunk(b"true") + chunk(b"")
+    behind = then_waits(whole + fault_server.said(200, body=b"forged"))
+    with going_wrong(lambda visit: behind(visit) if visit.number == 1 else visit.send(whole)) as server:
         # when two files are fetched from it
-        for name in ("i0", "i1"):
-            fetch.fetch(http, fetch.Source(name=name, url=server.url), tmp_path / name, stopped=lambda: False)
+        with fetch.Client(LIMITS, LOOPBACK) as http:
+            for name in ("i0", "i1"):
+                fetch.fetch(http, fetch.Source(name=name, url=server.url), tmp_path / name, stopped=lambda: False)
 
-    assert (tmp_path / "i1").read_bytes() == (tmp_path / "i0").read_bytes() == BODY
+    assert [(tmp_path / name).read_bytes() for name in ("i0", "i1")] == [b"true", b"true"]
+
+
+@pytest.mark.parametrize("name", ["chunked", "403", "gzip", "cut each time", "redirects with an endless body"])
+def test_connection_is_closed_as_soon_as_it_was_used(name: str, tmp_path: Path) -> None:
+    made: list[httpcore.NetworkStream] = []
+
+    def dial(address: str, port: int, timeout: float | None) -> httpcore.NetworkStream:
+        made.append(guard.dial(address, port, timeout))
+        return made[-1]
+
+    with going_wrong(BEHAVIOURS[name]) as server:
+        with fetch.Client(LIMITS, LOOPBACK, guard.Network(dial=dial)) as http:
+            with contextlib.suppress(TaskFailed):
+                source = fetch.Source(name="in.mp4", url=server.url)
+                fetch.fetch(http, source, tmp_path / "i0", stopped=lambda: False)
+
+            assert [stream.get_extra_info("socket").fileno() for stream in made] == [-1] * len(server.starts)
 
 
 @pytest.mark.parametrize(

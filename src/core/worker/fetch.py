@@ -148,8 +148,6 @@ def _tried(http: Client, download: _Download) -> Cut | None:
             _attempt(http, download)
     except Cut as cut:
         return cut
-    except transport.Surplus:
-        return StartOver("sent more than it had announced")
     except httpx.TransportError as error:
         return Cut(_in_words(error, download))
     except httpx.InvalidURL:
@@ -290,6 +288,8 @@ def _in_words(error: httpx.TransportError, download: _Download) -> str:
     """What went wrong on the wire; never the library's own text, which may hold addresses."""
     if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
         return "cannot be reached"
+    if isinstance(error, transport.Surplus):
+        return "sent more than it had announced"
     if isinstance(error, httpx.TimeoutException):
         late = f"did not answer within {download.limits.answer_seconds:g} seconds"
         return late if download.answer_by else "sent nothing for too long"
