@@ -240,12 +240,15 @@ def test_port_where_nobody_listens_or_speaks_tls_cannot_be_reached(tmp_path: Pat
 def test_what_is_sent_behind_an_answer_is_not_the_next_answer(tmp_path: Path) -> None:
     # given a source that sends a second answer, forged, behind the end of the first, and does not close
     whole = fault_server.CHUNKED + chunk(b"true") + chunk(b"")
-    behind = then_waits(whole + fault_server.said(200, body=b"forged"))
-    with going_wrong(lambda visit: behind(visit) if visit.number == 1 else visit.send(whole)) as server:
+    forging = then_waits(whole + fault_server.said(200, body=b"forged"))
+
+    def behind_the_first(visit: fault_server.Visit) -> None:
+        forging(visit) if visit.number == 1 else visit.send(whole)
+
+    with going_wrong(behind_the_first) as server, fetch.Client(LIMITS, LOOPBACK) as http:
         # when two files are fetched from it
-        with fetch.Client(LIMITS, LOOPBACK) as http:
-            for name in ("i0", "i1"):
-                fetch.fetch(http, fetch.Source(name=name, url=server.url), tmp_path / name, stopped=lambda: False)
+        for name in ("i0", "i1"):
+            fetch.fetch(http, fetch.Source(name=name, url=server.url), tmp_path / name, stopped=lambda: False)
 
     assert [(tmp_path / name).read_bytes() for name in ("i0", "i1")] == [b"true", b"true"]
 
@@ -258,13 +261,12 @@ def test_connection_is_closed_as_soon_as_it_was_used(name: str, tmp_path: Path) 
         made.append(guard.dial(address, port, timeout))
         return made[-1]
 
-    with going_wrong(BEHAVIOURS[name]) as server:
-        with fetch.Client(LIMITS, LOOPBACK, guard.Network(dial=dial)) as http:
-            with contextlib.suppress(TaskFailed):
-                source = fetch.Source(name="in.mp4", url=server.url)
-                fetch.fetch(http, source, tmp_path / "i0", stopped=lambda: False)
+    with going_wrong(BEHAVIOURS[name]) as server, fetch.Client(LIMITS, LOOPBACK, guard.Network(dial=dial)) as http:
+        with contextlib.suppress(TaskFailed):
+            source = fetch.Source(name="in.mp4", url=server.url)
+            fetch.fetch(http, source, tmp_path / "i0", stopped=lambda: False)
 
-            assert [stream.get_extra_info("socket").fileno() for stream in made] == [-1] * len(server.starts)
+        assert [stream.get_extra_info("socket").fileno() for stream in made] == [-1] * len(server.starts)
 
 
 @pytest.mark.parametrize(
