@@ -22,3 +22,13 @@ class TaskFailed(Exception):
 
 class Stopped(Exception):
     """The worker was told to stop, or lost the task; nothing more is to be done for it."""
+
+
+def download_failed(
+    name: str, what: str, *, retryable: bool | None = None, http_status: int | None = None
+) -> TaskFailed:
+    """The input `name` could not be fetched; `what` ends a sentence that begins with its source."""
+    details = {"input": name} | ({"http_status": http_status} if http_status else {})
+    return TaskFailed.of(
+        FailureCode.DOWNLOAD_FAILED, f"The source of {name} {what}", retryable=retryable, details=details
+    )
