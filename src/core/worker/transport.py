@@ -12,7 +12,7 @@ from typing import Self
 import httpcore
 import httpx
 
-from core.urls import Policy
+from core.urls import Policy, Web
 from core.worker import guard
 
 
@@ -24,6 +24,14 @@ def announced_bytes(headers: httpx.Headers) -> int | None:
     """The length of the body, where the answer says it in advance."""
     text = headers.get("content-length", "")
     return int(text) if text.isdecimal() and "transfer-encoding" not in headers else None
+
+
+def address(place: Web) -> httpx.URL:
+    """Where to send a request. Raises httpx.InvalidURL when that would not be what was checked."""
+    url = httpx.URL(place.url)
+    if (url.scheme, url.raw_host.decode("ascii"), url.port or place.port) != (place.scheme, place.host, place.port):
+        raise httpx.InvalidURL("read differently")
+    return url
 
 
 class Transport(httpx.BaseTransport):

@@ -19,6 +19,8 @@ TWO_OUTPUTS: dict[str, Any] = {
 _NO_PROGRESS = dict.fromkeys(("percent", "frame", "fps", "speed", "out_time_seconds", "eta_seconds"))
 _NO_TIMINGS = dict.fromkeys(("queued_seconds", "download_seconds", "transcode_seconds", "upload_seconds"))
 
+_NOTICE = {"channel": "webhook", "status": "pending", "tries": 0, "due_at": None, "delivered_at": None, "error": None}
+
 PENDING: dict[str, Any] = {
     "task_id": TASK_ID,
     "status": "pending",
@@ -38,6 +40,8 @@ PENDING: dict[str, Any] = {
     "started_at": None,
     "finished_at": None,
     "correlation_id": CORRELATION_ID,
+    "callback_url": "https://hooks.example.com/transcoded",
+    "notices": [_NOTICE],
 }
 QUEUED: dict[str, Any] = {**PENDING, "status": "queued", "queued_at": "2026-01-15T09:30:02Z"}
 RUNNING: dict[str, Any] = {
@@ -93,6 +97,7 @@ COMPLETED: dict[str, Any] = {
     "output_url": _LINK,
     "timings": {"queued_seconds": 1.2, "download_seconds": 3.4, "transcode_seconds": 19.7, "upload_seconds": 1.1},
     "finished_at": "2026-01-15T09:30:27.500000Z",
+    "notices": [{**_NOTICE, "status": "delivered", "tries": 1, "delivered_at": "2026-01-15T09:30:28.100000Z"}],
 }
 FAILED: dict[str, Any] = {
     **PENDING,
