@@ -46,6 +46,7 @@ class EventBusChannel:
             raise _refused(error.response.get("Error", {}).get("Code")) from error
         except BotoCoreError as error:
             raise NotDelivered("EventBridge gave no answer.") from error
+        # Of an answer that it cannot read botocore makes an empty one, which is no good news.
         taken = (answer.get("Entries") or [{}])[0]
         if "EventId" not in taken:
             raise _refused(taken.get("ErrorCode"))
@@ -77,4 +78,6 @@ def _written(value: Mapping[str, Any]) -> str:
 
 
 def _refused(code: object) -> NotDelivered:
-    return NotDelivered(f"EventBridge did not take the event ({code or 'unknown'}).", final=code in _FINAL)
+    if not code:
+        return NotDelivered("EventBridge did not say that it took the event.")
+    return NotDelivered(f"EventBridge did not take the event ({code}).", final=code in _FINAL)
