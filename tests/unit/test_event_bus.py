@@ -38,9 +38,7 @@ def client(url: str) -> Any:
         endpoint_url=url,
         aws_access_key_id="testing",
         aws_secret_access_key="testing",
-        config=Config(
-            connect_timeout=0.5, read_timeout=0.5, retries={"mode": "standard", "total_max_attempts": TRIES}
-        ),
+        config=Config(connect_timeout=0.5, read_timeout=0.5, retries={"mode": "standard", "total_max_attempts": TRIES}),
     )
 
 

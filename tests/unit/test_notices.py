@@ -107,7 +107,7 @@ def test_a_notice_that_never_arrives_is_tried_for_over_a_day(services: Services,
     """By the clock alone: whoever looks when it is due, and never else, makes all the tries."""
     webhook, clock = Scripted(fails), NOW
     told, task = told_by(services, webhook=webhook), ended(services)
-    tried_at = []
+    tried_at: list[datetime] = []
     while (due := services.store.get(task.task_id).notices[0].due_at) is not None:
         before = attended(told, task, due - timedelta(microseconds=1), chance)
         assert before.notices[0].tries == len(tried_at)
