@@ -129,12 +129,16 @@ def _notice(task: Task, channel: str) -> Notice | None:
     return next((notice for notice in task.notices if notice.channel == channel), None)
 
 
-def sweep(services: Services, *, now: datetime, limit: int = 200) -> int:
-    """Attend to what is due, the longest due first, at most `limit` tasks; returns how many of them moved."""
+def sweep(services: Services, *, now: datetime, limit: int = 200, stopped: Callable[[], bool] = lambda: False) -> int:
+    """Attend to what is due, the longest due first, at most `limit` tasks; returns how many of them moved.
 
+    Begins with no further task once `stopped` says so.
+    """
     began = time.monotonic()
 
     def moved(task: Task) -> bool:
+        if stopped():
+            return False
         # Others were waited for first: a notice that is sent late is also due again late.
         late = timedelta(seconds=time.monotonic() - began)
         try:

@@ -288,6 +288,16 @@ def test_a_notice_that_had_to_wait_for_others_is_due_again_later(services: Servi
     assert max(delivered) - NOW >= timedelta(seconds=0.2)
 
 
+def test_a_sweep_that_is_stopped_begins_with_no_further_task(services: Services) -> None:
+    stopped = threading.Event()
+    webhook = Scripted(stopped.set)
+    tasks = [ended(services) for _ in range(50)]
+    aftermath.sweep(told_by(services, webhook=webhook), now=NOW, stopped=stopped.is_set)
+    statuses = [services.store.get(task.task_id).notices[0].status for task in tasks]
+    assert 1 <= statuses.count(NoticeStatus.DELIVERED) == len(webhook.given) <= aftermath.PARALLEL
+    assert aftermath.sweep(told_by(services, webhook=webhook), now=NOW, stopped=lambda: True) == 0
+
+
 def test_a_channel_that_breaks_leaves_the_others_alone_and_comes_again(services: Services) -> None:
     def breaks() -> None:
         raise ValueError("a fault of ours")
