@@ -270,13 +270,13 @@ def test_a_slow_receiver_does_not_hold_up_the_others(services: Services) -> None
 
     def slow() -> None:
         began.append(time.monotonic())
-        time.sleep(0.3)
+        time.sleep(1.0)
 
     told = told_by(services, webhook=Scripted(slow))
     for _ in range(aftermath.PARALLEL):
         ended(services)
     aftermath.sweep(told, now=NOW)
-    assert max(began) - min(began) < 0.3
+    assert max(began) - min(began) < 1.0
 
 
 def test_a_notice_that_had_to_wait_for_others_is_due_again_later(services: Services) -> None:
