@@ -64,7 +64,7 @@ def _serve(env: Mapping[str, str]) -> None:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with _alone(settings), closing(_listening(settings)) as listener:
         port = listener.getsockname()[1]
-        settings = replace(settings, port=port, ffmpeg_path=ffmpeg)
+        settings = replace(wiring.signing(settings), port=port, ffmpeg_path=ffmpeg)
         env = {**env, "SANDBOX_LAYERS": layers.spelled()}
         _run(settings, env, listener, ffmpeg_version=version, containment=containment)
 

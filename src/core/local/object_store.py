@@ -132,13 +132,13 @@ class FolderObjectStore:
 
 
 def load_secret(path: Path) -> bytes:
-    """The key that links are signed with; made once, readable by its owner only, and the same for all who ask."""
+    """A key to sign with; made once, readable by its owner only, and the same for all who ask."""
     try:
         if not path.exists():
             _make_secret(path)
         return path.read_bytes()
     except OSError as error:
-        raise InternalError("The key for signing links cannot be read.") from error
+        raise InternalError("A key for signing, in the data folder, cannot be read.") from error
 
 
 def _make_secret(path: Path) -> None:

@@ -12,12 +12,20 @@ from typing import Self
 import httpcore
 import httpx
 
-from core.urls import Policy
+from core.urls import Policy, Web
 from core.worker import answer, guard
 
 
 class Surplus(httpx.RemoteProtocolError):
     """More bytes came than the answer had announced: one of the two is not what the source meant."""
+
+
+def address(place: Web) -> httpx.URL:
+    """Where to send a request. Raises httpx.InvalidURL when that would not be what was checked."""
+    url = httpx.URL(place.url)
+    if (url.scheme, url.raw_host.decode("ascii"), url.port or place.port) != (place.scheme, place.host, place.port):
+        raise httpx.InvalidURL("read differently")
+    return url
 
 
 class Transport(httpx.BaseTransport):
