@@ -1,6 +1,6 @@
 """How a step of the worker says that the task has failed: by raising this, with what the caller will read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from core.task import Failure, FailureCode
@@ -22,3 +22,10 @@ class TaskFailed(Exception):
 
 class Stopped(Exception):
     """The worker was told to stop, or lost the task; nothing more is to be done for it."""
+
+
+def raise_worst(errors: Iterable[BaseException | None]) -> None:
+    """Of several errors the one that caused the others: those only stopped."""
+    raised = sorted((error for error in errors if error), key=lambda error: isinstance(error, Stopped))
+    if raised:
+        raise raised[0]
