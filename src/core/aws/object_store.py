@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 _PART_BYTES = 16 * 1024**2
 _MAX_PARTS_AT_ONCE = 4  # with their read-ahead, some 100 MiB of memory
 _LOOK_SECONDS = 0.1  # how often a transfer is asked whether it is still wanted
-# How long one that is not wanted may take to end. In the background it goes on to: no process ends before it has.
-_END_SECONDS = 5.0
+# How long one that is no longer wanted is waited for: for the answers that are on their way. Later ones come to threads
+# of s3transfer's, which then clear away, and so does `delete`.
+_END_SECONDS = 2.0
 
 
 class S3ObjectStore:
