@@ -12,12 +12,14 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 # A task's, with its fence, and the canary's: SCRATCH_DIR may be a place where others have theirs too.
 _OURS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9]+|canary\..+")
+_AT_ONCE = 64  # each is an open file until all are gone
 
 
 @contextmanager
@@ -33,10 +35,11 @@ def held(place: Path, make: Callable[[], Path]) -> Iterator[Path]:
 
 
 def clear(place: Path) -> int:
-    """Remove the folders in `place` that nobody holds any more; returns how many have gone."""
+    """Remove the folders in `place` that nobody holds any more, some at a time; returns how many have gone."""
     with ExitStack() as stack:
         with _alone(place):
-            left = [path for path in place.iterdir() if _OURS.fullmatch(path.name) and _is_taken(path, stack)]
+            ours = (path for path in place.iterdir() if _OURS.fullmatch(path.name))
+            left = list(islice((path for path in ours if _is_taken(path, stack)), _AT_ONCE))
         for path in left:
             shutil.rmtree(path, ignore_errors=True)
     gone = [path.name for path in left if not path.exists()]
