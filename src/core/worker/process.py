@@ -22,7 +22,7 @@ from pathlib import Path
 from threading import Event
 from typing import IO
 
-from core.worker import sandbox
+from core.worker import sandbox, scratch
 from core.worker.watch import Watch
 
 TERM_GRACE_SECONDS = 5.0  # between the polite and the firm signal
@@ -296,11 +296,9 @@ def start_prober() -> Conversation:
 
 
 @contextlib.contextmanager
-def canary(scratch: Path) -> Iterator[Callable[[], sandbox.Layers]]:
-    """Start the canary, with a marker in `scratch`; the function given waits for what it found."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="canary.", dir=scratch.absolute()))
-    try:
+def canary(place: Path) -> Iterator[Callable[[], sandbox.Layers]]:
+    """Start the canary, with a marker in a folder in `place`; the function given waits for what it found."""
+    with scratch.held(place, lambda: Path(tempfile.mkdtemp(prefix="canary.", dir=place.absolute()))) as folder:
         marker = folder / "marker"
         marker.touch()
         # Open to everybody: what then keeps the canary out is the sandbox alone.
@@ -308,8 +306,6 @@ def canary(scratch: Path) -> Iterator[Callable[[], sandbox.Layers]]:
         folder.chmod(0o777)
         with contextlib.closing(Conversation(sandbox.canary(marker), sandbox.environment(home="/"))) as talk:
             yield lambda: sandbox.Layers.read(talk.ask("go", timeout_seconds=CANARY_SECONDS))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_ffmpeg(configured: str | None) -> str:
