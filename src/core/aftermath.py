@@ -108,10 +108,17 @@ def _notify(services: Services, task: Task, *, now: datetime, chance: float) -> 
     return services.store.replace(new, task)
 
 
-def sweep(services: Services, *, now: datetime, limit: int = 200) -> int:
-    """Attend to what is due, the longest due first, at most `limit` tasks; returns how many of them moved."""
+def sweep(
+    services: Services, *, now: datetime, limit: int = 200, stopped: Callable[[], bool] = lambda: False
+) -> int:
+    """Attend to what is due, the longest due first, at most `limit` tasks; returns how many of them moved.
+
+    Begins with no further task once `stopped` says so.
+    """
 
     def moved(task: Task) -> bool:
+        if stopped():
+            return False
         try:
             left = attend(services, task, now=now)
             return left is None or left.version != task.version
