@@ -108,9 +108,7 @@ def _notify(services: Services, task: Task, *, now: datetime, chance: float) -> 
     return services.store.replace(new, task)
 
 
-def sweep(
-    services: Services, *, now: datetime, limit: int = 200, stopped: Callable[[], bool] = lambda: False
-) -> int:
+def sweep(services: Services, *, now: datetime, limit: int = 200, stopped: Callable[[], bool] = lambda: False) -> int:
     """Attend to what is due, the longest due first, at most `limit` tasks; returns how many of them moved.
 
     Begins with no further task once `stopped` says so.

@@ -169,6 +169,8 @@ def _without_worker(services: Services, task: Task, *, now: datetime) -> Task:
     if task.status is not Status.RUNNING:
         return task
     try:
-        return change(services.store, task.task_id, lambda found: moves.lose(found, now=now, fence=task.fence, gone=True))
+        return change(
+            services.store, task.task_id, lambda found: moves.lose(found, now=now, fence=task.fence, gone=True)
+        )
     except (FenceLost, TaskEnded, TaskNotReady):  # its worker, which died with the service, had a last word
         return services.store.get(task.task_id)

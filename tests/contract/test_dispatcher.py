@@ -124,7 +124,7 @@ def test_pool_gives_workers_no_other_environment(tmp_path: Path, monkeypatch: py
         pool.submit(a_task())
         assert ended.get(timeout=WAIT) == 0
     names = set((tmp_path / "out").read_text().split()) - {"LC_CTYPE"}  # which Python itself may set
-    assert names == {"CORRELATION_ID", "OUT", "PARENT_PID", "TASK_ID"}
+    assert names == {"CORRELATION_ID", "JOB_ID", "OUT", "PARENT_PID", "TASK_ID"}
 
 
 def test_pool_runs_at_most_so_many_at_once(tmp_path: Path) -> None:

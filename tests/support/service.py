@@ -13,6 +13,9 @@ from typing import Any
 
 import httpx
 
+from core.local.task_store import SqliteTaskStore
+from core.task import Task
+
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30
 PYTHONPATH = f"{ROOT / 'src'}:{ROOT / 'tests'}"
@@ -49,6 +52,11 @@ class Service:
 
     def cancel(self, task_id: str) -> httpx.Response:
         return self.http.post(f"/ffmpeg/cancel/{task_id}")
+
+    def stored(self, task_id: str) -> Task:
+        """The task as it is stored, with what the API does not show."""
+        with contextlib.closing(SqliteTaskStore(self.data_dir / "tasks.db")) as store:
+            return store.get(task_id)
 
     def follow(self, task_id: str, *, seconds: float = 120, every: float = 0.05) -> Iterator[dict[str, Any]]:
         """The task again and again, until it has ended."""
