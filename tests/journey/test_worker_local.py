@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -376,11 +377,15 @@ def test_killed_worker_is_replaced(source: SourceServer, tmp_path: Path) -> None
         (worker,) = direct_children(service.process.pid)
         family = children(worker)
 
+        killed_at = datetime.now(UTC)
         os.kill(worker, signal.SIGKILL)
 
         assert gone(family)
         task = service.ended(task_id, seconds=240)
         assert (task["status"], task["attempt"]) == ("completed", 2)
+        first, second = service.stored(task_id).attempts
+        assert (first.ending, second.ending) == (Ending.LOST, Ending.COMPLETED)
+        assert (second.started_at - killed_at).total_seconds() < 5
         # what the killed one left on the disk is gone too
         assert scratch(service) == []
 
