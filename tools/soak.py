@@ -179,6 +179,8 @@ def report(soak: Soak, services: Services, faults: dict[str, list[str]]) -> None
     print(f"{SECONDS:.0f} s, seed {SEED}")
     print(f"tasks     {len(soak.ids)}: " + ", ".join(f"{count} {name}" for name, count in sorted(ends.items())))
     print("attempts  " + ", ".join(f"{number}: {count}" for number, count in sorted(claims.items())))
+    endings = Counter(f"{attempt.code or attempt.ending}" for task in stored(services) for attempt in task.attempts)
+    print("          " + ", ".join(f"{count} {name}" for name, count in endings.most_common()))
     print(f"kills     {soak.counts['kills']}")
     print(f"restarts  {soak.counts['restarts']}")
     for kind, found in faults.items():

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -188,7 +189,7 @@ def test_worker_that_nobody_told_learns_from_its_heartbeat(source: SourceServer,
     path, command = ("silent", COPY) if stage == "downloading" else (f"media/{CLIP}", LONG)
     wanted = Registration(command=command, input_files={"in.mp4": f"{source.url}/{path}"}, output_files=("out.mp4",))
     now = datetime.now(UTC)
-    task = register(services.store, wanted, settings=settings, task_id="t-1", correlation_id="c", now=now).task
+    task = register(services.store, wanted, settings=settings, task_id=str(uuid4()), correlation_id="c", now=now).task
     execute(services, task.task_id, now=now)
     own = {**os.environ, **env, "TASK_ID": task.task_id, "PYTHONPATH": PYTHONPATH}
     with (tmp_path / "worker.log").open("wb") as log:

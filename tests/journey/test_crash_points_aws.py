@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -51,6 +52,8 @@ from support.crash_cases import (
 from support.moto_server import Moto
 from support.source_server import SourceServer
 
+ON_AWS = (*POINTS, "sending a part")
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SourceServer]:
@@ -69,7 +72,7 @@ class Case:
         clients.dynamodb().create_table(TableName=self.table, **moto_server.TABLE_SCHEMA)
         task_id = self._until_the_api_has_done(registration(self.source, point), point)
         jobs = self._jobs(task_id)
-        if point in (*BY_THE_WORKER, "lost"):
+        if point in (*BY_THE_WORKER, "lost", "sending a part"):
             self._crash_worker(task_id, jobs.pop(), "claimed" if point == "lost" else point)
         if point == "lost":
             assert self._run("sweep", str(SOON.total_seconds()), point=point) == -signal.SIGKILL
@@ -84,10 +87,7 @@ class Case:
             objects=self._objects(task_id),
             processes=leftovers.processes(self.folder),
             scratch=[name for name in leftovers.scratch(self.folder / ".data" / "scratch") if "canary" not in name],
-            uploads=[
-                upload["Key"]
-                for upload in self._s3.list_multipart_uploads(Bucket=moto_server.BUCKET).get("Uploads", ())
-            ],
+            uploads=self._uploads(task_id),
         )
 
     @cached_property
@@ -110,7 +110,7 @@ class Case:
 
     def _registered(self, wanted: Registration) -> Task:
         settings = Settings.from_env(moto_server.SETTINGS)
-        task_id, now = f"task-of-{self.table}", datetime.now(UTC)
+        task_id, now = str(uuid4()), datetime.now(UTC)
         return register(
             self.services.store, wanted, settings=settings, task_id=task_id, correlation_id="c", now=now
         ).task
@@ -155,6 +155,9 @@ class Case:
             if point == "downloading":
                 url = self.services.store.get(task_id).input_files["in.mp4"]
                 wait_until_downloading(self.services.store, self.source, task_id, url)
+                worker.kill()
+            if point == "sending a part":
+                leftovers.seconds_until(lambda: self._uploads(task_id), most=30)
                 worker.kill()
             assert worker.wait(60) == -signal.SIGKILL
 
@@ -206,6 +209,11 @@ class Case:
         found = self._s3.list_objects_v2(Bucket=moto_server.BUCKET, Prefix=f"outputs/{task_id}/")
         return sorted(entry["Key"] for entry in found.get("Contents", ()))
 
+    def _uploads(self, task_id: str) -> list[str]:
+        """What is on its way in parts."""
+        listed = self._s3.list_multipart_uploads(Bucket=moto_server.BUCKET).get("Uploads", ())
+        return [upload["Key"] for upload in listed if task_id in upload["Key"]]
+
     @cached_property
     def _s3(self) -> Any:
         return clients.s3()
@@ -217,16 +225,16 @@ def there(
 ) -> Iterator[Callable[[str], Future[Result]]]:
     moto.reset()
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        folders = [tmp_path_factory.mktemp("case") for _ in POINTS]
+        folders = [tmp_path_factory.mktemp("case") for _ in ON_AWS]
         cases = [
             Case(folder=folder, source=source, moto=moto, table=f"tasks-{number}")
             for number, folder in enumerate(folders)
         ]
-        futures = {point: threads.submit(case.run, point) for point, case in zip(POINTS, cases, strict=True)}
+        futures = {point: threads.submit(case.run, point) for point, case in zip(ON_AWS, cases, strict=True)}
         yield futures.__getitem__
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", ON_AWS)
 def test_task_ends_once_on_aws_after_a_crash_at(there: Callable[[str], Future[Result]], point: str) -> None:
     check(there(point).result(), point)
 

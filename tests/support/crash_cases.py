@@ -21,6 +21,8 @@ from support.source_server import SourceServer, serving
 AT_ONCE = 3
 CLIP = "clip.mp4"
 COMMAND = "-i in.mp4 -map 0:v -c:v libx264 a.mp4 -map 0:v -c copy b.mkv"
+# The second output is so large that S3 gets it in parts.
+LARGE = "-i in.mp4 -map 0:v -c copy a.mp4 -map 0:v -vf scale=1280:720 -c:v rawvideo -pix_fmt yuv420p b.mkv"
 OUTPUTS = ("a.mp4", "b.mkv")
 SOON = timedelta(minutes=2)  # when leases are over, and what was not handed over is due
 EVER = datetime.max.replace(tzinfo=UTC)
@@ -42,6 +44,7 @@ POINTS = (*BY_THE_API, *BY_THE_WORKER, "canceled", "lost")
 ENDINGS: Mapping[str, tuple[Ending, ...]] = {
     **dict.fromkeys(BY_THE_API, (Ending.COMPLETED,)),
     **dict.fromkeys(BY_THE_WORKER, (Ending.LOST, Ending.COMPLETED)),
+    "sending a part": (Ending.LOST, Ending.COMPLETED),
     "before the claim": (Ending.COMPLETED,),
     "completed": (Ending.COMPLETED,),
     "canceled": (Ending.CANCELED,),
@@ -64,7 +67,8 @@ class Result:
 
 def check(result: Result, point: str) -> None:
     task = result.task
-    assert result.reached == (["claimed", "lost"] if point == "lost" else [] if point == "downloading" else [point])
+    by_themselves = {"lost": ["claimed", "lost"], "downloading": [], "sending a part": []}
+    assert result.reached == by_themselves.get(point, [point])
     assert tuple(attempt.ending for attempt in task.attempts) == ENDINGS[point], task.attempts
     wanted = Status.CANCELED if point == "canceled" else Status.COMPLETED
     assert task.status is wanted, task.error
@@ -100,7 +104,8 @@ def serving_a_clip(folder: Path) -> Iterator[SourceServer]:
 def registration(source: SourceServer, point: str) -> Registration:
     """The source of `downloading` is held until its first reader is gone; so is that of `canceled`."""
     path = f"{'held' if point in ('downloading', 'canceled') else 'media'}/{CLIP}?{point.replace(' ', '-')}"
-    return Registration(command=COMMAND, input_files={"in.mp4": f"{source.url}/{path}"}, output_files=OUTPUTS)
+    command = LARGE if point == "sending a part" else COMMAND
+    return Registration(command=command, input_files={"in.mp4": f"{source.url}/{path}"}, output_files=OUTPUTS)
 
 
 def crash(folder: Path, points: Sequence[str]) -> dict[str, str]:

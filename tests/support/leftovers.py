@@ -47,5 +47,5 @@ def seconds_until(condition: Callable[[], object], *, most: float) -> float:
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < most, f"not within {most} s"
-        time.sleep(0.05)
+        time.sleep(0.01)
     return time.monotonic() - began
