@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 from core import aftermath, wiring
@@ -23,7 +24,7 @@ from core.ports import Services
 from core.settings import Settings
 from core.task import MAX_CLAIMS, Ending, Status, Task
 from support import footage, leftovers
-from support.service import Service, running
+from support.service import ENDED, Service, running
 from support.source_server import SourceServer, serving
 
 SECONDS = float(os.environ.get("SOAK_SECONDS") or 300)
@@ -31,7 +32,9 @@ SEED = int(os.environ.get("SOAK_SEED") or time.time())
 PAUSE = 0.6  # between two tasks, on average
 KILL_EVERY = 4.0  # a worker
 RESTART_EVERY = 25.0  # the service
-QUIET_SECONDS = 180.0  # the most that all tasks may then take to end
+MOST_AT_ONCE = 12  # tasks that have not ended; a slow machine is given fewer
+QUIET_SECONDS = 180.0  # the longest that no task may end while some are waiting
+EVER = datetime.max.replace(tzinfo=UTC)
 CLIP = "clip.mp4"
 COPY = "-i in.mp4 -c copy out.mp4"
 ENCODE = "-i in.mp4 -vf scale=854:480 -c:v libx264 -preset medium out.mp4"
@@ -59,6 +62,10 @@ class Soak:
     def data_dir(self) -> Path:
         return self.folder / "data"
 
+    @cached_property
+    def services(self) -> Services:
+        return wiring.services(Settings.from_env({"DATA_DIR": str(self.data_dir)}), {})
+
     def storm(self) -> None:
         """Tasks and deaths, until the time is over."""
         end = time.monotonic() + SECONDS
@@ -72,16 +79,17 @@ class Soak:
     def quiet(self) -> None:
         """No more deaths: every task comes to its end."""
         with self._service() as service:
-            waiting = set(self.ids)
-            deadline = time.monotonic() + QUIET_SECONDS
-            while waiting and time.monotonic() < deadline:
-                for task_id in list(waiting):
-                    status = service.status(task_id)["status"]
-                    if status == "pending":  # its execute was lost with the service: its caller asks again
-                        service.execute(task_id)
-                    elif status in ("completed", "failed", "canceled"):
-                        waiting.discard(task_id)
+            waiting, last_end = set(self.ids), time.monotonic()
+            while waiting and time.monotonic() < last_end + QUIET_SECONDS:
+                ended = {task_id for task_id in waiting if self._has_ended(service, task_id)}
+                waiting, last_end = waiting - ended, time.monotonic() if ended else last_end
                 time.sleep(0.5)
+
+    def _has_ended(self, service: Service, task_id: str) -> bool:
+        status = service.status(task_id)["status"]
+        if status == "pending":  # its execute was lost with the service: its caller asks again
+            service.execute(task_id)
+        return status in ENDED
 
     def _service(self) -> contextlib.AbstractContextManager[Service]:
         return running(self.data_dir, RETRY_DELAY_SECONDS="1", MAX_CONCURRENT_TASKS="3", LOG_LEVEL="WARNING")
@@ -89,7 +97,8 @@ class Soak:
     def _until_it_dies(self, service: Service, end: float) -> None:
         kill_at = time.monotonic() + self.chance.uniform(0.5, 1.5) * KILL_EVERY
         while (now := time.monotonic()) < end:
-            self._one_more(service)
+            if len(self.services.store.due(EVER, limit=MOST_AT_ONCE)) < MOST_AT_ONCE:
+                self._one_more(service)
             if now >= kill_at:
                 kill_at = now + self.chance.uniform(0.5, 1.5) * KILL_EVERY
                 self._kill_a_worker(service)
@@ -144,7 +153,7 @@ def judged(soak: Soak, services: Services) -> dict[str, list[str]]:
 
 def stored(services: Services) -> Iterator[Task]:
     for live in (True, False):
-        yield from services.store.due(datetime.max.replace(tzinfo=UTC), limit=1_000_000, live=live)
+        yield from services.store.due(EVER, limit=1_000_000, live=live)
 
 
 def is_doubled(task: Task) -> bool:
@@ -195,9 +204,8 @@ def main() -> int:
             soak = Soak(folder, source, random.Random(SEED))
             soak.storm()
             soak.quiet()
-        services = wiring.services(Settings.from_env({"DATA_DIR": str(soak.data_dir)}), {})
-        faults = judged(soak, services)
-        report(soak, services, faults)
+        faults = judged(soak, soak.services)
+        report(soak, soak.services, faults)
     return 1 if any(faults.values()) else 0
 
 
