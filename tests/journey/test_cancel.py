@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -183,9 +184,7 @@ def test_worker_that_nobody_told_learns_from_its_heartbeat(source: SourceServer,
     data_dir = tmp_path / "data"
     env = {"DATA_DIR": str(data_dir), "ALLOW_PRIVATE_NETWORKS": "127.0.0.0/8"}
     settings = Settings.from_env(env)
-    services = wiring.Services(
-        store=(made := wiring.services(settings, {})).store, objects=made.objects, dispatcher=RecordingDispatcher()
-    )
+    services = replace(wiring.services(settings, {}), dispatcher=RecordingDispatcher())
     path, command = ("silent", COPY) if stage == "downloading" else (f"media/{CLIP}", LONG)
     wanted = Registration(command=command, input_files={"in.mp4": f"{source.url}/{path}"}, output_files=("out.mp4",))
     now = datetime.now(UTC)

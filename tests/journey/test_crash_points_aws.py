@@ -178,10 +178,10 @@ class Case:
 
     def _jobs(self, task_id: str) -> list[dict[str, Any]]:
         batch = clients.batch()
-        named = [{"name": "JOB_NAME", "values": [f"task-{task_id}"]}]
-        listed = batch.list_jobs(jobQueue=moto_server.QUEUE, filters=named)["jobSummaryList"]
-        ids = [job["jobId"] for job in listed if job["jobName"] == f"task-{task_id}"]
-        return list(batch.describe_jobs(jobs=ids)["jobs"]) if ids else []
+        named = f"task-{task_id}"
+        listed = batch.list_jobs(jobQueue=moto_server.QUEUE, filters=[{"name": "JOB_NAME", "values": [named]}])
+        ids = [job["jobId"] for job in listed["jobSummaryList"] if job["jobName"] == named]
+        return [dict(job) for job in batch.describe_jobs(jobs=ids)["jobs"]] if ids else []
 
     @contextlib.contextmanager
     def _worker(self, job: Mapping[str, Any], point: str) -> Iterator["subprocess.Popen[bytes]"]:

@@ -118,7 +118,7 @@ def wait_until_downloading(store: TaskStore, source: SourceServer, task_id: str,
     """The id of the worker that holds the task and has begun to fetch its input."""
     path = url.removeprefix(source.url)
     leftovers.seconds_until(lambda: source.asked[path] and store.get(task_id).owner, most=30)
-    return int(store.get(task_id).owner.rpartition(":")[2])
+    return int(str(store.get(task_id).owner).rpartition(":")[2])
 
 
 def noticed(services: Services, env: Mapping[str, str], folder: Path) -> tuple[list[str], Task, Task]:

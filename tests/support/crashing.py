@@ -138,7 +138,7 @@ def _watched_services(**ports: Any) -> Services:
 
 def _uncontained() -> None:
     """A shell script for an ffmpeg could not even start in the sandbox."""
-    process.canary = lambda scratch: nullcontext(sandbox.Layers)  # type: ignore[assignment]
+    process.canary = lambda scratch: nullcontext(sandbox.Layers)  # type: ignore[assignment, return-value]
 
 
 class Nobody:
@@ -157,9 +157,13 @@ def _sweep(later: timedelta) -> None:
 
 def main(part: str, *arguments: str) -> int:
     os.environ.setdefault("CRASH_AT", "")
-    wiring.Services = _watched_services  # type: ignore[misc, assignment]
-    wiring.WORKER = ("-m", "support.crashing", "worker")
-    wiring._INHERITED = (*wiring._INHERITED, *INHERITED)
+    replaced = {
+        "Services": _watched_services,
+        "WORKER": ("-m", "support.crashing", "worker"),
+        "_INHERITED": (*wiring._INHERITED, *INHERITED),
+    }
+    for name, value in replaced.items():
+        setattr(wiring, name, value)
     if os.environ.get("UNCONTAINED"):
         _uncontained()
     if part == "service":
