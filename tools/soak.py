@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -40,11 +40,11 @@ COPY = "-i in.mp4 -c copy out.mp4"
 ENCODE = "-i in.mp4 -vf scale=854:480 -c:v libx264 -preset medium out.mp4"
 # What is asked for, and how often.
 MIX = {
-    ("media", ENCODE): 4,
-    ("media", COPY): 3,
-    ("flaky/503", COPY): 1,
+    (f"media/{CLIP}", ENCODE): 4,
+    (f"media/{CLIP}", COPY): 3,
+    (f"flaky/503/{CLIP}", COPY): 1,
     ("status/404", COPY): 1,
-    ("media", "-i in.mp4 -map 0:s out.mp4"): 1,
+    (f"media/{CLIP}", "-i in.mp4 -map 0:s out.mp4"): 1,
 }
 
 
@@ -97,7 +97,7 @@ class Soak:
     def _until_it_dies(self, service: Service, end: float) -> None:
         kill_at = time.monotonic() + self.chance.uniform(0.5, 1.5) * KILL_EVERY
         while (now := time.monotonic()) < end:
-            if len(self.services.store.due(EVER, limit=MOST_AT_ONCE)) < MOST_AT_ONCE:
+            if len(self._live()) < MOST_AT_ONCE:
                 self._one_more(service)
             if now >= kill_at:
                 kill_at = now + self.chance.uniform(0.5, 1.5) * KILL_EVERY
@@ -107,14 +107,23 @@ class Soak:
     def _one_more(self, service: Service) -> None:
         path, command = self.chance.choices(list(MIX), weights=list(MIX.values()))[0]
         key = f"key-{len(self.keys)}"
-        url = f"{self.source.url}/{path}/{CLIP}?{key}"
+        url = f"{self.source.url}/{path}?{key}"
         task_id = self._registered(service, key, command, url)
         if self.chance.random() < 0.3 and self._registered(service, key, command, url) != task_id:
             self.doubled.append(task_id)
         service.execute(task_id)
         if self.chance.random() < 0.15:
             time.sleep(self.chance.random())
-            self.counts["canceled"] += service.cancel(task_id).status_code == 202
+            self._cancel_one(service)
+
+    def _cancel_one(self, service: Service) -> None:
+        """Any that has not ended, waiting or running."""
+        live = self._live()
+        if live:
+            self.counts["canceled"] += service.cancel(self.chance.choice(live).task_id).status_code == 202
+
+    def _live(self) -> Sequence[Task]:
+        return self.services.store.due(EVER, limit=MOST_AT_ONCE)
 
     def _registered(self, service: Service, key: str, command: str, url: str) -> str:
         body = {"command": command, "input_files": {"in.mp4": url}, "output_filename": "out.mp4"}

@@ -128,7 +128,7 @@ def noticed(services: Services, env: Mapping[str, str], folder: Path) -> tuple[l
     task = services.store.create(ended)
     program = [sys.executable, "-m", "support.crashing", "sweep", "1"]
     died = subprocess.run(program, env={**os.environ, **env, **crash(folder, ["noticing"])}, timeout=60, check=False)
-    assert died.returncode == -signal.SIGKILL
+    assert (died.returncode, crashing.reached(folder / "reached")) == (-signal.SIGKILL, ["noticing"])
     told = Told()
     told_services = replace(services, channels={"webhook": told})
     before = services.store.get(task.task_id)
