@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check unit contract journey infra bench lock options clean
+.PHONY: help demo serve test check unit contract journey infra bench soak lock options clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,6 +31,9 @@ unit contract journey infra: $(VENV)/dev.stamp ## one part of the tests
 
 bench: $(VENV)/dev.stamp ## measure the service against raw ffmpeg on this machine
 	@$(BIN)/python tools/bench.py
+
+soak: $(VENV)/dev.stamp ## kill workers and the service at random for SOAK_SECONDS, 300 by default: no task is lost
+	@$(BIN)/python tools/soak.py
 
 options: $(VENV)/local.stamp ## make the tables of ffmpeg's options and filters anew from the installed build
 	$(BIN)/python tools/options_table.py

@@ -9,12 +9,22 @@ left to do for tasks that have ended is in aftermath.py.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from core import moves
-from core.change import ROUNDS
-from core.errors import Conflict, DispatchDelayed, DispatchUnavailable, InternalError, TaskNotFound
+from core.change import ROUNDS, change
+from core.errors import (
+    Conflict,
+    DispatchDelayed,
+    DispatchUnavailable,
+    FenceLost,
+    InternalError,
+    TaskEnded,
+    TaskNotFound,
+    TaskNotReady,
+)
 from core.ports import JobState, Services, Sighting
 from core.submit import AGAIN_AFTER, submit
 from core.task import Status, Task
@@ -88,6 +98,9 @@ def attend(services: Services, task: Task, *, now: datetime, job: Sighting | Non
 
 def _act(services: Services, task: Task, step: Step, *, now: datetime, job: Sighting | None) -> Task:
     if step is Step.SUBMIT:
+        if job and job.state is JobState.RUNNING:  # and yet it has not claimed the task: it hangs
+            with suppress(DispatchDelayed, DispatchUnavailable):
+                services.dispatcher.stop(task)
         return submit(services, task, now=now)
     if step is Step.LOSE:
         new = moves.lose(task, now=now, fence=task.fence, gone=job == GONE)
@@ -155,4 +168,9 @@ def reconcile(services: Services, *, now: datetime) -> list[Task]:
 def _without_worker(services: Services, task: Task, *, now: datetime) -> Task:
     if task.status is not Status.RUNNING:
         return task
-    return services.store.replace(moves.lose(task, now=now, fence=task.fence, gone=True), task)
+    try:
+        return change(
+            services.store, task.task_id, lambda found: moves.lose(found, now=now, fence=task.fence, gone=True)
+        )
+    except (FenceLost, TaskEnded, TaskNotReady):  # its worker, which died with the service, had a last word
+        return services.store.get(task.task_id)

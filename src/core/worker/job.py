@@ -61,6 +61,8 @@ class Worker:
 
 def run(worker: Worker, task_id: str) -> Outcome:
     """Work on the task until it has ended, or somebody else must. Raises only when the store cannot be reached."""
+    if worker.stop.is_set():  # before there was anything to give back; a claim would be one of three
+        return Outcome.GIVEN_UP
     try:
         task = _claimed(worker, task_id)
     except (TaskEnded, TaskNotReady, TaskNotFound) as refusal:
