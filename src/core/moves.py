@@ -34,8 +34,9 @@ LEASE = timedelta(seconds=90)
 HEARTBEAT = timedelta(seconds=20)
 # Time for whoever executed a task to hand it to the dispatcher, before anybody else may do it for them.
 SUBMIT_GRACE = timedelta(seconds=15)
-# How long a submitted task may wait for a worker before somebody looks whether one will come.
-QUEUE_PATIENCE = timedelta(minutes=5)
+# How long a submitted task may wait for a worker before somebody looks whether one will come: with a sweep each minute,
+# a job that was lost is replaced within five.
+QUEUE_PATIENCE = timedelta(minutes=4)
 # For how long a task is handed over again and again to a dispatcher that has no job for it.
 GIVE_UP_AFTER = timedelta(hours=24)
 # A worker that has lost its task may go on for a while before it notices, and store something meanwhile.

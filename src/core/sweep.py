@@ -59,12 +59,19 @@ def decide(task: Task, *, now: datetime, job: Sighting | None) -> Step:
     if task.status is not Status.QUEUED:
         return Step.REST
     if not _is_due(task.dispatch_due_at, now):
-        return Step.POSTPONE if gone and task.job_id else Step.REST
+        return _before_it_is_due(task, job) if job and task.job_id else Step.REST
     if task.job_id and job is None:
         return Step.ASK
     if job and _will_claim(task, job, now=now):
         return Step.WAIT if job.state is JobState.COMING else Step.REST
     return Step.GIVE_UP if moves.is_hopeless(task, now=now) else Step.SUBMIT
+
+
+def _before_it_is_due(task: Task, job: Sighting) -> Step:
+    if job.state is JobState.GONE:
+        return Step.POSTPONE
+    news = job.state is JobState.COMING and job.reason and job.reason != task.queue_reason
+    return Step.WAIT if news else Step.REST
 
 
 def _is_due(time: datetime | None, now: datetime) -> bool:
@@ -125,9 +132,24 @@ def look_after(services: Services, task_id: str, *, now: datetime, job: Sighting
 
     Raises TaskNotFound, and DispatchUnavailable and DispatchDelayed with the task still due.
     """
+    return _until_unchanged(services, task_id, lambda task: attend(services, task, now=now, job=job))
+
+
+def ask_after(services: Services, task_id: str, *, now: datetime) -> Task:
+    """Attend to one task by what the dispatcher says of its newest job at this moment; raises as look_after does."""
+
+    def asked(task: Task) -> Task:
+        if not task.status.live:
+            return task
+        return attend(services, task, now=now, job=services.dispatcher.look([task])[task.task_id])
+
+    return _until_unchanged(services, task_id, asked)
+
+
+def _until_unchanged(services: Services, task_id: str, attend: Callable[[Task], Task]) -> Task:
     for _ in range(ROUNDS):
         try:
-            return attend(services, services.store.get(task_id), now=now, job=job)
+            return attend(services.store.get(task_id))
         except Conflict:
             continue
     raise InternalError("The task changed too often to be looked after.", details={"task_id": task_id})

@@ -4,19 +4,18 @@ The environment is read at import, which is when Lambda starts us. Log records a
 embedded metric format; both go to standard output, from where Lambda takes them.
 """
 
-import logging
 import os
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 from mangum import Mangum
 
 from core import wiring
 from core.ffmpeg.option_table import VERSION as FFMPEG_VERSION
 from core.settings import Settings
+from handlers import logs
 from handlers.web.app import create_app
 from handlers.web.log_keys import LogKeys
 
@@ -26,23 +25,13 @@ SERVICE = "transcoding-api"
 NAMESPACE = "Transcoding"
 
 settings = Settings.from_env(os.environ)
-logger = Logger(service=SERVICE, level=settings.log_level, utc=True, use_rfc3339=True, serialize_stacktrace=False)
+logger = logs.for_lambda(SERVICE, settings.log_level)
+logger.logger_handler.addFilter(LogKeys())
 metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
 
 
 def _count(name: str) -> None:
     metrics.add_metric(name=name, unit=MetricUnit.Count, value=1)
-
-
-def _log_as_json() -> None:
-    """Let the records of core and of the libraries out by Powertools' handler, in place of Lambda's own."""
-    handler = logger.logger_handler
-    handler.addFilter(LogKeys())
-    logging.root.handlers[:] = [handler]
-    logging.root.setLevel(logging.WARNING)
-    for ours in ("core", "handlers"):
-        logging.getLogger(ours).setLevel(settings.log_level)
-    logging.getLogger(SERVICE).propagate = False
 
 
 def _traced(plain: Handler) -> Handler:
@@ -56,7 +45,6 @@ def _traced(plain: Handler) -> Handler:
     return traced
 
 
-_log_as_json()
 # Most requests have nothing to count, which is nothing to warn about.
 warnings.filterwarnings("ignore", message="No application metrics to publish")
 

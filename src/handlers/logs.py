@@ -3,6 +3,7 @@
 import logging
 import sys
 
+from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
 SERVICE = "transcoding"
@@ -13,6 +14,17 @@ def formatter(**keys: str | None) -> LambdaPowertoolsFormatter:
     made = LambdaPowertoolsFormatter(service=SERVICE)
     made.append_keys(**{name: value for name, value in keys.items() if value})
     return made
+
+
+def for_lambda(service: str, level: str) -> Logger:
+    """Let this process's records out by Powertools' handler, in place of Lambda's own; gives the logger that has it."""
+    logger = Logger(service=service, level=level, utc=True, use_rfc3339=True, serialize_stacktrace=False)
+    logging.root.handlers[:] = [logger.logger_handler]
+    logging.root.setLevel(logging.WARNING)
+    for ours in ("core", "handlers"):
+        logging.getLogger(ours).setLevel(level)
+    logging.getLogger(service).propagate = False
+    return logger
 
 
 def configure(level: str, **keys: str | None) -> logging.Handler:

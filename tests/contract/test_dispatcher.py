@@ -13,7 +13,7 @@ from queue import Queue
 import boto3
 import pytest
 
-from core.aws.dispatcher import BatchDispatcher
+from core.aws.dispatcher import BatchDispatcher, task_of
 from core.errors import DispatchUnavailable
 from core.local.dispatcher import CANNOT_START, LocalDispatcher
 from core.ports import Dispatcher, JobState, Sighting
@@ -370,3 +370,19 @@ def test_batch_is_not_ready_with_a_queue_that_takes_no_jobs(aws: Moto) -> None:
     boto3.client("batch").update_job_queue(jobQueue=moto_server.QUEUE, state="DISABLED")
     with pytest.raises(DispatchUnavailable):
         BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION).check()
+
+
+def test_batch_job_that_has_ended_is_gone_and_can_be_stopped(aws: Moto) -> None:
+    batch = BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION)
+    task = a_task()
+    task = replace(task, job_id=batch.submit(task))  # moto's jobs end at once
+    assert batch.look([task])[task.task_id].state is JobState.GONE
+    batch.stop(task)
+    batch.stop(replace(task, job_id="unknown"))
+
+
+def test_batch_job_tells_its_task_by_its_name(aws: Moto) -> None:
+    task = a_task()
+    job_id = BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION).submit(task)
+    (job,) = boto3.client("batch").describe_jobs(jobs=[job_id])["jobs"]
+    assert task_of(job["jobName"]) == task.task_id

@@ -1,9 +1,10 @@
-"""The Lambda function in a fresh process, as the Lambda runtime runs it: one import, then one event after another.
+"""A Lambda function in a fresh process, as the Lambda runtime runs it: one import, then one event after another.
 
 Run as a program it is that process: events come as lines on standard input, answers go to the file descriptor that its
-argument names, and standard output is the function's log.
+first argument names, and standard output is the log of the function, whose module is the second argument.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -30,7 +31,7 @@ class Context:
     log_stream_name: str = "2026/01/15/[$LATEST]0"
 
     def get_remaining_time_in_millis(self) -> int:
-        return 15_000
+        return 60_000
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,16 @@ class LambdaProcess:
 
 
 @contextmanager
-def started(env: Mapping[str, str], folder: Path, *, program: Sequence[str] = (__file__,)) -> Iterator[LambdaProcess]:
-    """The function with exactly the environment `env`, and what a process needs to run at all."""
+def started(
+    env: Mapping[str, str], folder: Path, *, program: Sequence[str] = (__file__,), module: str = "handlers.api"
+) -> Iterator[LambdaProcess]:
+    """The function of `module` with exactly the environment `env`, and what a process needs to run at all."""
     reading, writing = os.pipe()
     log_file = folder / "function.log"
     own = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "AWS_LAMBDA_FUNCTION_NAME": "api"}
     with log_file.open("w") as log, os.fdopen(reading) as answers:
         process = subprocess.Popen(
-            [sys.executable, *program, str(writing)],
+            [sys.executable, *program, str(writing), module],
             env={**own, **env},
             cwd=folder,
             stdin=subprocess.PIPE,
@@ -83,13 +86,12 @@ def started(env: Mapping[str, str], folder: Path, *, program: Sequence[str] = (_
             process.wait(10)
 
 
-def main(answers: IO[str]) -> None:
-    from handlers.api import handler
-
+def main(answers: IO[str], module: str = "handlers.api") -> None:
+    handler = importlib.import_module(module).handler
     print(json.dumps({"loaded": _loaded()}), file=answers, flush=True)
     for number, line in enumerate(sys.stdin, start=1):
         answer = handler(json.loads(line), Context(aws_request_id=f"request-{number}"))
-        print(json.dumps({**answer, "loaded": _loaded()}), file=answers, flush=True)
+        print(json.dumps({**(answer or {}), "loaded": _loaded()}), file=answers, flush=True)
 
 
 def _loaded() -> list[str]:
@@ -97,4 +99,4 @@ def _loaded() -> list[str]:
 
 
 if __name__ == "__main__":
-    main(os.fdopen(int(sys.argv[1]), "w"))
+    main(os.fdopen(int(sys.argv[1]), "w"), sys.argv[2])

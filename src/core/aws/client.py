@@ -24,7 +24,8 @@ def dynamodb() -> "DynamoDBClient":
     import boto3
 
     with _making:
-        # At worst about 15 s: well inside an API request (29 s) and the time between heartbeat and lease (70 s).
+        # At worst about 13 s, and as much again to look what became of a write that nothing was heard of: inside an
+        # API request (29 s) and the time between heartbeat and lease (70 s).
         return boto3.client("dynamodb", config=_bounds(connect=1, read=3, tries=4))
 
 

@@ -3,9 +3,11 @@
 An item has the task as JSON, as SQLite has it, and beside it what conditions and the index need. The sparse index
 `due` (`due_shard`, `due_at`) holds the tasks that somebody is to look after, live ones apart from the others, and only
 their keys: a heartbeat moves a task in it, and that is to cost one small write. Throttling and lost answers are boto3's
-to repeat; what a repeated write finds is judged here.
+to repeat; what a repeated write finds is judged here, and so is one of which nothing was heard: what stands in the
+table decides whether it was written.
 """
 
+import logging
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,15 +20,28 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from core import record
 from core.aws import client as clients
-from core.errors import InternalError, TaskChanged, TaskExists, TaskNotFound
+from core.aws.trouble import AwsError, Trouble, trouble
+from core.errors import (
+    InternalError,
+    ServiceError,
+    ServiceUnavailable,
+    TaskChanged,
+    TaskExists,
+    TaskNotFound,
+    TooManyRequests,
+)
 from core.task import Task
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+log = logging.getLogger(__name__)
+
 INDEX = "due"
 # One index partition takes 1,000 writes a second: at a heartbeat every 5 s, this is good for 20,000 running tasks.
 SHARDS = tuple(str(number) for number in range(4))
+# What a throttled table takes again by then: its allowance is counted by the second.
+RETRY_AFTER_SECONDS = 5
 
 
 class DynamoTaskStore:
@@ -38,8 +53,7 @@ class DynamoTaskStore:
 
     def create(self, task: Task) -> Task:
         stored = replace(task, version=1)
-        refused = self._put(stored, ConditionExpression="attribute_not_exists(task_id)")
-        if refused is not None:
+        if self._put(stored, previous=None) is not None:
             raise TaskExists(details={"task_id": task.task_id})
         return stored
 
@@ -51,11 +65,7 @@ class DynamoTaskStore:
 
     def replace(self, new: Task, previous: Task) -> Task:
         stored = replace(new, version=previous.version + 1)
-        refused = self._put(
-            stored,
-            ConditionExpression="version = :seen",
-            ExpressionAttributeValues={":seen": {"N": str(previous.version)}},
-        )
+        refused = self._put(stored, previous=previous.version)
         if refused is None:
             return stored
         details = {"task_id": previous.task_id}
@@ -64,23 +74,15 @@ class DynamoTaskStore:
     def due(self, before: datetime, *, limit: int, live: bool = True) -> Sequence[Task]:
         shards = (_shard(shard, live=live) for shard in SHARDS)
         keys = sorted(key for shard in shards for key in self._due_keys(shard, before, limit=limit))
-        tasks = (self._find(task_id) for _, task_id in keys[:limit])
-        return [task for task in tasks if task and task.status.live is live and task.due_at and task.due_at <= before]
+        tasks = self._readable([task_id for _, task_id in keys[:limit]])
+        return [task for task in tasks if task.status.live is live and task.due_at and task.due_at <= before]
 
     def forget(self, task: Task) -> None:
-        with _translated():
-            try:
-                self._client.delete_item(
-                    TableName=self._table,
-                    Key={"task_id": {"S": task.task_id}},
-                    ConditionExpression="version = :seen",
-                    ExpressionAttributeValues={":seen": {"N": str(task.version)}},
-                )
-                return
-            except self._client.exceptions.ConditionalCheckFailedException:
-                pass
-        self.get(task.task_id)
-        raise TaskChanged(details={"task_id": task.task_id})
+        refused = self._delete(task.task_id, version=task.version)
+        if refused is None:
+            return
+        details = {"task_id": task.task_id}
+        raise TaskChanged(details=details) if refused else TaskNotFound(details=details)
 
     def check(self) -> str:
         self._find("check")
@@ -91,22 +93,85 @@ class DynamoTaskStore:
         return self._given or clients.dynamodb()
 
     def _find(self, task_id: str) -> Task | None:
-        with _translated():
-            answer = self._client.get_item(TableName=self._table, Key={"task_id": {"S": task_id}}, ConsistentRead=True)
-        return record.loads(answer["Item"]["body"]["S"]) if "Item" in answer else None
+        item = self._read(task_id)
+        return record.loads(item["body"]["S"]) if item else None
 
-    def _put(self, task: Task, **condition: Any) -> Mapping[str, Any] | None:
-        """None when the task was written; else the item that stood against it, empty when there is none."""
-        item = _item(task)
-        with _translated():
+    def _readable(self, task_ids: Sequence[str]) -> list[Task]:
+        """Those of the tasks that are there, as far as the table gives them; the others will be due next time too."""
+        tasks: list[Task] = []
+        for task_id in task_ids:
             try:
-                self._client.put_item(
-                    TableName=self._table, Item=item, ReturnValuesOnConditionCheckFailure="ALL_OLD", **condition
-                )
-            except self._client.exceptions.ConditionalCheckFailedException as error:
-                found = _stood_against(error)
-                return None if found.get("body") == item["body"] and _was_repeated(error) else found
+                task = self._find(task_id)
+            except (TooManyRequests, ServiceUnavailable) as error:
+                if not tasks:
+                    raise
+                log.warning("not all that is due was read", extra={"action": "due", "read": len(tasks)}, exc_info=error)
+                break
+            except (KeyError, TypeError, ValueError):  # one bad row is not to keep the sweep from all others
+                log.exception("unreadable", extra={"action": "due", "task_id": task_id})
+                continue
+            tasks += [task] if task else []
+        return tasks
+
+    def _read(self, task_id: str) -> Mapping[str, Any]:
+        """The item, empty when there is none; an answer that was cut on its way is empty too, but tells no cost."""
+        with _translated():
+            answer = self._client.get_item(
+                TableName=self._table,
+                Key={"task_id": {"S": task_id}},
+                ConsistentRead=True,
+                ReturnConsumedCapacity="TOTAL",
+            )
+        if "ConsumedCapacity" not in answer:
+            raise ServiceUnavailable
+        return answer.get("Item", {})
+
+    def _put(self, task: Task, *, previous: int | None) -> Mapping[str, Any] | None:
+        """None when the task was written over the version `previous`; else what stood against it, empty for nothing."""
+        item = _item(task)
+        try:
+            self._client.put_item(
+                TableName=self._table, Item=item, ReturnValuesOnConditionCheckFailure="ALL_OLD", **_condition(previous)
+            )
+        except self._client.exceptions.ConditionalCheckFailedException as error:
+            found = _stood_against(error)
+            return None if found.get("body") == item["body"] and _was_repeated(error) else found
+        except AwsError as error:
+            found = self._after(error, task.task_id)
+            if found.get("body") == item["body"]:
+                return None
+            if _version(found) == previous:  # it was not written, or not yet
+                raise _as_ours(error) from error
+            return found
         return None
+
+    def _delete(self, task_id: str, *, version: int) -> Mapping[str, Any] | None:
+        """None when the item was deleted; else what stood against it, empty for nothing."""
+        try:
+            self._client.delete_item(
+                TableName=self._table,
+                Key={"task_id": {"S": task_id}},
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **_condition(version),
+            )
+        except self._client.exceptions.ConditionalCheckFailedException as error:
+            found = _stood_against(error)
+            return None if not found and _was_repeated(error) else found
+        except AwsError as error:
+            found = self._after(error, task_id)
+            if _version(found) == version:
+                raise _as_ours(error) from error
+            return found or None
+        return None
+
+    def _after(self, error: BotoCoreError | ClientError, task_id: str) -> Mapping[str, Any]:
+        """What stands in the table after a write that ended with `error`, which may have been done all the same."""
+        if trouble(error) is Trouble.REFUSED:
+            raise _as_ours(error) from error
+        try:
+            return self._read(task_id)
+        except ServiceError:
+            raise ServiceUnavailable from error
 
     def _due_keys(self, shard: str, before: datetime, *, limit: int) -> list[tuple[float, str]]:
         with _translated():
@@ -117,7 +182,8 @@ class DynamoTaskStore:
                 ExpressionAttributeValues={":shard": {"S": shard}, ":before": {"N": _seconds(before)}},
                 PaginationConfig={"MaxItems": limit},
             )
-            return [(float(item["due_at"]["N"]), item["task_id"]["S"]) for page in pages for item in page["Items"]]
+            items = [item for page in pages for item in page["Items"]]
+        return [(float(item["due_at"]["N"]), item["task_id"]["S"]) for item in items]
 
 
 def _item(task: Task) -> dict[str, Any]:
@@ -142,6 +208,17 @@ def _seconds(time: datetime) -> str:
     return f"{time.timestamp():.6f}"
 
 
+def _condition(previous: int | None) -> dict[str, Any]:
+    if previous is None:
+        return {"ConditionExpression": "attribute_not_exists(task_id)"}
+    seen = {":seen": {"N": str(previous)}}
+    return {"ConditionExpression": "version = :seen", "ExpressionAttributeValues": seen}
+
+
+def _version(item: Mapping[str, Any]) -> int | None:
+    return int(item["version"]["N"]) if item else None
+
+
 def _stood_against(error: ClientError) -> Mapping[str, Any]:
     answer: Mapping[str, Any] = error.response
     return answer.get("Item") or {}
@@ -156,5 +233,14 @@ def _was_repeated(error: ClientError) -> bool:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (BotoCoreError, ClientError) as error:
-        raise InternalError("The task store cannot be used.") from error
+    except AwsError as error:
+        raise _as_ours(error) from error
+    except KeyError as error:  # an answer that was cut or garbled on its way has none of what it should
+        raise ServiceUnavailable from error
+
+
+def _as_ours(error: BotoCoreError | ClientError) -> ServiceError:
+    kind = trouble(error)
+    if kind is Trouble.BUSY:
+        return TooManyRequests(details={"retry_after_seconds": RETRY_AFTER_SECONDS})
+    return ServiceUnavailable() if kind is Trouble.SILENT else InternalError("The task store cannot be used.")

@@ -1,0 +1,68 @@
+"""The sweep on AWS Lambda, by a schedule: once a minute everything that is due is attended to.
+
+Two at once do no harm, and one that is cut off leaves the rest to the next: all that they do is conditional writes.
+What lives comes first, and leaves the notices and the clearing up some time of their own.
+"""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools.logging import correlation_paths
+from aws_lambda_powertools.metrics import Metrics, MetricUnit
+
+from core import aftermath, sweep, wiring
+from core.ports import Services
+from core.settings import Settings
+from handlers import logs
+
+SERVICE = "transcoding-sweep"
+NAMESPACE = "Transcoding"
+
+# A page takes some seconds; so many are left for what comes after, and for a last page that is slow.
+LEFT_FOR_ENDED = 30.0
+LEFT_AT_THE_END = 12.0
+PAGE = 100
+
+settings = Settings.from_env(os.environ)
+logger = logs.for_lambda(SERVICE, settings.log_level)
+metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
+services = wiring.services(settings, os.environ)
+
+
+@metrics.log_metrics
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.EVENT_BRIDGE, clear_state=True)
+def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
+    def seconds_left() -> float:
+        return float(context.get_remaining_time_in_millis()) / 1000
+
+    swept = run(services, now=lambda: datetime.now(UTC), seconds_left=seconds_left)
+    for name, value in swept.items():
+        unit = MetricUnit.Seconds if name.endswith("Seconds") else MetricUnit.Count
+        metrics.add_metric(name=name, unit=unit, value=value)
+    logger.info("swept", extra={"action": "swept", **swept})
+    return swept
+
+
+def run(services: Services, *, now: Callable[[], datetime], seconds_left: Callable[[], float]) -> dict[str, int]:
+    """Sweep until nothing moves or time is short; the result is what the metrics are told."""
+
+    def pages(attend: Callable[..., int], *, leaving: float) -> int:
+        total = 0
+        while seconds_left() > leaving:
+            moved = attend(services, now=now(), limit=PAGE)
+            total += moved
+            if moved == 0:
+                break
+        return total
+
+    live = pages(sweep.sweep, leaving=LEFT_FOR_ENDED)
+    ended = pages(aftermath.sweep, leaving=LEFT_AT_THE_END)
+    return {"LiveTasksMoved": live, "EndedTasksMoved": ended, "OldestDueSeconds": _behind(services, now())}
+
+
+def _behind(services: Services, now: datetime) -> int:
+    """For how long the live task that waits longest has been due; 0 when none is."""
+    oldest = services.store.due(now, limit=1)
+    return int((now - oldest[0].due_at).total_seconds()) if oldest and oldest[0].due_at else 0
