@@ -19,6 +19,7 @@ from core.errors import Conflict, DispatchDelayed, TaskNotFound
 from core.ports import Services
 from core.settings import Settings
 from handlers import logs
+from handlers.notifying import with_channels
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ SERVICE = "transcoding-events"
 
 settings = Settings.from_env(os.environ)
 logger = logs.for_lambda(SERVICE, settings.log_level)
-services = wiring.services(settings, os.environ)
+services = with_channels(wiring.services(settings, os.environ), settings)
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.EVENT_BRIDGE, clear_state=True)

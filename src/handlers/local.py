@@ -24,8 +24,9 @@ from dotenv import dotenv_values
 from core import aftermath, sweep, wiring
 from core.ports import Services
 from core.settings import Settings, SettingsInvalid
-from core.worker import process, sandbox
+from core.worker import process, sandbox, scratch
 from handlers import logs
+from handlers.notifying import with_channels
 from handlers.web.app import create_app
 from handlers.web.log_keys import LogKeys
 
@@ -76,11 +77,12 @@ def _run(
     services, pool, open_link = wiring.local(settings, env)
     app = create_app(services, settings, ffmpeg_version=ffmpeg_version, sandbox=containment, open_link=open_link)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+    scratch.clear(settings.scratch)
     sweep.reconcile(services, now=datetime.now(UTC))
     signal.signal(signal.SIGTERM, _interrupt)
     pool.start()
     closing_down = threading.Event()
-    threads = _looking_after(services, closing_down)
+    threads = _looking_after(with_channels(services, settings), settings, closing_down)
     try:
         _announce(settings)
         server.run([listener])
@@ -91,12 +93,13 @@ def _run(
             thread.join()
 
 
-def _looking_after(services: Services, closing_down: threading.Event) -> list[threading.Thread]:
+def _looking_after(services: Services, settings: Settings, closing_down: threading.Event) -> list[threading.Thread]:
     """See to it that tasks go on, and to what is left to do for those that have ended: in a thread each, so that a
     slow receiver of notices holds up no recovery."""
 
     def recover() -> None:
         sweep.sweep(services, now=datetime.now(UTC))
+        scratch.clear(settings.scratch)
 
     def follow_up() -> None:
         aftermath.sweep(services, now=datetime.now(UTC), stopped=closing_down.is_set)
