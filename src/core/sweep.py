@@ -123,8 +123,11 @@ def _act(services: Services, task: Task, step: Step, *, now: datetime, job: Sigh
 def sweep(services: Services, *, now: datetime, limit: int = 500) -> int:
     """Attend to what is due, the longest due first, at most `limit` tasks; returns how many of them moved."""
     tasks = services.store.due(now, limit=limit)
-    jobs = _asked(services, [task for task in tasks if decide(task, now=now, job=None) is Step.ASK])
-    return _for_each(tasks, lambda task: attend(services, task, now=now, job=jobs.get(task.task_id)))
+    to_ask = [task for task in tasks if decide(task, now=now, job=None) is Step.ASK]
+    jobs = _asked(services, to_ask)
+    if jobs is None:
+        tasks = [task for task in tasks if task not in to_ask]
+    return _for_each(tasks, lambda task: attend(services, task, now=now, job=(jobs or {}).get(task.task_id)))
 
 
 def look_after(services: Services, task_id: str, *, now: datetime, job: Sighting | None = None) -> Task:
@@ -155,12 +158,13 @@ def _until_unchanged(services: Services, task_id: str, attend: Callable[[Task], 
     raise InternalError("The task changed too often to be looked after.", details={"task_id": task_id})
 
 
-def _asked(services: Services, tasks: Sequence[Task]) -> Mapping[str, Sighting]:
+def _asked(services: Services, tasks: Sequence[Task]) -> Mapping[str, Sighting] | None:
+    """What the dispatcher says of them all, asked in one; None when it cannot be asked, and need not be once more."""
     try:
         return services.dispatcher.look(tasks) if tasks else {}
     except (DispatchDelayed, DispatchUnavailable) as error:
         log.warning("the dispatcher cannot be asked", extra={"action": "sweep_ask"}, exc_info=error)
-        return {}
+        return None
 
 
 def _for_each(tasks: Sequence[Task], attend: Callable[[Task], Task]) -> int:

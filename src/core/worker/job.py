@@ -40,8 +40,8 @@ PARALLEL_DOWNLOADS = 8
 
 class Outcome(Enum):
     RECORDED = "recorded"  # the task has ended and says how, or will be tried again later
-    NOT_OURS = "not_ours"  # ended, unknown, or with another worker: nothing was done
-    GIVEN_UP = "given_up"  # we were told to stop; the task waits for another worker, or already has one
+    NOT_OURS = "not_ours"  # it has ended, is unknown, or another worker's: nothing is left to do for us
+    GIVEN_UP = "given_up"  # we were told to stop; the task waits for another worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +78,9 @@ def run(worker: Worker, task_id: str) -> Outcome:
     log.info("settled", extra={"action": settled.status.value if settled else "given_up"})
     if settled is None or settled.status is not Status.COMPLETED:
         _discard(worker, task)
-    if settled is None or outcome is None:
-        return Outcome.GIVEN_UP
-    return Outcome.RECORDED
+    if settled is None:
+        return Outcome.NOT_OURS
+    return Outcome.GIVEN_UP if outcome is None else Outcome.RECORDED
 
 
 def _claimed(worker: Worker, task_id: str) -> Task:
