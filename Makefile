@@ -27,7 +27,10 @@ check: $(VENV)/dev.stamp ## format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 unit contract journey infra: $(VENV)/dev.stamp ## one part of the tests
-	$(BIN)/python -m pytest tests/$@
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/$@
+
+# Most tests wait, for a server or a clock, more than they compute.
+WORKERS ?= 4
 
 bench: $(VENV)/dev.stamp ## measure the service against raw ffmpeg on this machine
 	@$(BIN)/python tools/bench.py
