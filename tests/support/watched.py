@@ -1,0 +1,48 @@
+"""A TaskStore that judges each write that succeeds by the invariants, and remembers who wrote."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from threading import local
+
+from core.ports import TaskStore
+from core.task import Task
+from support import invariants
+
+
+class WatchedStore:
+    def __init__(self, inner: TaskStore) -> None:
+        self._inner = inner
+        self._writer = local()
+        self.writes = 0
+
+    @contextmanager
+    def written_by(self, fence: int) -> Iterator[None]:
+        """What this thread writes meanwhile is the work of the worker with this fence."""
+        self._writer.fence = fence
+        try:
+            yield
+        finally:
+            self._writer.fence = None
+
+    def create(self, task: Task) -> Task:
+        invariants.state(task)
+        return self._inner.create(task)
+
+    def get(self, task_id: str) -> Task:
+        return self._inner.get(task_id)
+
+    def replace(self, new: Task, previous: Task) -> Task:
+        stored = self._inner.replace(new, previous)
+        self.writes += 1
+        invariants.step(previous, stored, by=getattr(self._writer, "fence", None))
+        return stored
+
+    def due(self, before: datetime, *, limit: int, live: bool = True) -> Sequence[Task]:
+        return self._inner.due(before, limit=limit, live=live)
+
+    def forget(self, task: Task) -> None:
+        self._inner.forget(task)
+
+    def check(self) -> str:
+        return self._inner.check()
