@@ -14,7 +14,7 @@ class WatchedStore:
     def __init__(self, inner: TaskStore) -> None:
         self._inner = inner
         self._writer = local()
-        self.writes = 0
+        self.broken: list[invariants.Broken] = []  # also where whoever wrote carries on after an error
 
     @contextmanager
     def written_by(self, fence: int) -> Iterator[None]:
@@ -34,8 +34,11 @@ class WatchedStore:
 
     def replace(self, new: Task, previous: Task) -> Task:
         stored = self._inner.replace(new, previous)
-        self.writes += 1
-        invariants.step(previous, stored, by=getattr(self._writer, "fence", None))
+        try:
+            invariants.step(previous, stored, by=getattr(self._writer, "fence", None))
+        except invariants.Broken as broken:
+            self.broken.append(broken)
+            raise
         return stored
 
     def due(self, before: datetime, *, limit: int, live: bool = True) -> Sequence[Task]:
