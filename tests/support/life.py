@@ -9,8 +9,8 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
@@ -20,8 +20,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from core import aftermath, moves, sweep
 from core.cancel import cancel
-from core.errors import DispatchDelayed, DispatchUnavailable, IdempotencyConflict, ServiceError, TaskChanged
-from core.errors import TaskEnded, TaskNotFound, TaskNotReady
+from core.errors import (
+    DispatchDelayed,
+    DispatchUnavailable,
+    IdempotencyConflict,
+    ServiceError,
+    TaskChanged,
+    TaskEnded,
+    TaskNotFound,
+    TaskNotReady,
+)
 from core.execute import execute
 from core.notify import notify
 from core.ports import JobState, ObjectStore, Services, Sighting, TaskStore
@@ -435,7 +443,9 @@ class Life(RuleBasedStateMachine):
     def _forgotten(self, task_id: str) -> None:
         if task_id not in self.forgotten:
             ended = self.ended.get(task_id)
-            hold(13, ended is None or self.now - (ended.finished_at or NOW) >= timedelta(days=29), "forgotten too early")
+            hold(
+                13, ended is None or self.now - (ended.finished_at or NOW) >= timedelta(days=29), "forgotten too early"
+            )
         self.forgotten.add(task_id)
         self.keyed = {key: used for key, used in self.keyed.items() if used != task_id}
 
@@ -554,5 +564,3 @@ def _shown(services: Services, task: Task) -> str:
 
 def _pick(things: Sequence[T], number: int) -> T:
     return things[number % len(things)]
-
-
