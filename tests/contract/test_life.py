@@ -82,8 +82,8 @@ def _made(path: Path) -> Path:
 
 
 def test_lives_on_one_machine() -> None:
-    run_state_machine_as_test(OnOneMachine, settings=_lives(examples=80, steps=50))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(OnOneMachine, settings=_lives(examples=80, steps=50))
 
 
 def test_lives_on_aws(aws: Moto) -> None:
-    run_state_machine_as_test(OnAws, settings=_lives(examples=12, steps=40))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(OnAws, settings=_lives(examples=12, steps=40))

@@ -36,10 +36,9 @@ from core.ports import JobState, ObjectStore, Services, Sighting, TaskStore
 from core.register import Registration, register
 from core.settings import Settings
 from core.task import Failure, FailureCode, NoticeStatus, Output, Progress, Stage, Status, Task, Timings
-from core.worker.collect import Finished
 from core.worker.failed import Stopped
 from core.worker.report import Reporter
-from core.worker.upload import upload
+from core.worker.upload import Finished, upload
 from handlers.web import models
 from support import invariants
 from support.builders import NOW

@@ -94,7 +94,11 @@ ALLOWED = {
     "release": {"running"},
     "lose": {"running"},
     "cancel": {"pending", "queued", "running"},
-    **dict.fromkeys(["notify", "notifying", "notified", "unnotified", "tidied"], {"completed", "failed", "canceled"}),
+    "notify": {"completed", "failed", "canceled"},
+    "notifying": {"completed", "failed", "canceled"},
+    "notified": {"completed", "failed", "canceled"},
+    "unnotified": {"completed", "failed", "canceled"},
+    "tidied": {"completed", "failed", "canceled"},
     "purged": {"completed"},
 }
 

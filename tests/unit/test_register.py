@@ -28,7 +28,7 @@ def registered(
     store: TaskStore, wanted: Registration = WANTED, *, key: str | None = None, settings: Settings | None = None,
     task_id: str = "given", **more: Any,
 ) -> Registered:  # fmt: skip
-    arguments = {"settings": settings or Settings(), "correlation_id": "corr", "now": NOW} | more
+    arguments: dict[str, Any] = {"settings": settings or Settings(), "correlation_id": "corr", "now": NOW} | more
     return register(store, wanted, task_id=task_id, idempotency_key=key, **arguments)
 
 

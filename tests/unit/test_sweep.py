@@ -84,9 +84,7 @@ def test_a_task_whose_lease_is_over_waits_for_its_job_to_be_started_again(
     dispatcher.jobs["job-0"] = COMING
     result = look_after(services, task.task_id, now=NOW + LEASE)
     lost = moves.lose(task, now=NOW + LEASE, fence=1)
-    assert result == replace(
-        moves.waiting(lost, now=NOW + LEASE, reason=COMING.reason), version=3
-    )
+    assert result == replace(moves.waiting(lost, now=NOW + LEASE, reason=COMING.reason), version=3)
     assert dispatcher.submitted == []
 
 
@@ -117,9 +115,7 @@ def test_a_worker_that_ends_before_it_claims_is_not_started_at_once_again(
     task = services.store.create(moves.submitted(task_in(Status.QUEUED), now=NOW, job_id="job-0"))
     result = look_after(services, task.task_id, now=NOW, job=GONE)
     reason = "The worker ended before it took the task."
-    assert result == replace(
-        task, version=2, job_id=None, dispatch_due_at=NOW + AGAIN_AFTER, queue_reason=reason
-    )
+    assert result == replace(task, version=2, job_id=None, dispatch_due_at=NOW + AGAIN_AFTER, queue_reason=reason)
     assert dispatcher.submitted == []
     assert services.store.due(NOW + AGAIN_AFTER, limit=10) == [result]
 
