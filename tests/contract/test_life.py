@@ -1,4 +1,4 @@
-"""Random lives of tasks on both pairs of twins; what is done and what must hold is in support/life.py.
+"""Random lives of tasks on both pairs of twins; what is done is in support/life.py, what must hold in scene.py.
 
 LIFE_EXAMPLES in the environment says how many lives there are on each, and LIFE_STEPS how long each is.
 """
@@ -16,8 +16,9 @@ from core.aws.object_store import S3ObjectStore
 from core.aws.task_store import DynamoTaskStore
 from core.local.object_store import FolderObjectStore
 from core.local.task_store import SqliteTaskStore
-from support.life import Home, Life
+from support.life import Life
 from support.moto_server import REGION, TABLE_SCHEMA, Moto
+from support.scene import Home
 
 
 def _lives(*, examples: int, steps: int) -> settings:
@@ -44,7 +45,7 @@ class OnOneMachine(Life):
         return Home(
             store=store,
             objects=objects,
-            keys=lambda: {f"outputs/{path.relative_to(files / 'outputs')}" for path in files.rglob("*.mp4")},
+            stored=lambda: {f"outputs/{path.relative_to(files / 'outputs')}" for path in files.rglob("*.mp4")},
             scratch=_made(root / "scratch"),
             close=close,
         )
@@ -58,10 +59,10 @@ class OnAws(Life):
         dynamodb.create_table(TableName=name, **TABLE_SCHEMA)
         s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
 
-        def keys() -> set[str]:
-            stored = s3.list_objects_v2(Bucket=name).get("Contents", [])
+        def stored() -> set[str]:
+            objects = s3.list_objects_v2(Bucket=name).get("Contents", [])
             begun = s3.list_multipart_uploads(Bucket=name).get("Uploads", [])
-            return {entry["Key"] for entry in stored} | {entry["Key"] for entry in begun}
+            return {entry["Key"] for entry in objects} | {entry["Key"] for entry in begun}
 
         def close() -> None:
             dynamodb.delete_table(TableName=name)
@@ -70,7 +71,7 @@ class OnAws(Life):
         return Home(
             store=DynamoTaskStore(name),
             objects=S3ObjectStore(name),
-            keys=keys,
+            stored=stored,
             scratch=_made(Path(folder.name) / "scratch"),
             close=close,
         )

@@ -34,7 +34,7 @@ class Gated:
 
 @dataclass
 class Turns:
-    """Lets one actor run at a time, from one of its calls to the next; `order` says whose turn it is, as far as it goes."""
+    """Lets one actor run at a time, from one of its calls to the next, in `order` as far as that goes."""
 
     order: Sequence[int]
     taken: list[int] = field(default_factory=list)
