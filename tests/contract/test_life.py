@@ -83,7 +83,7 @@ def _made(path: Path) -> Path:
 
 
 def test_lives_on_one_machine() -> None:
-    run_state_machine_as_test(OnOneMachine, settings=_lives(examples=80, steps=50))
+    run_state_machine_as_test(OnOneMachine, settings=_lives(examples=60, steps=50))
 
 
 def test_lives_on_aws(aws: Moto) -> None:

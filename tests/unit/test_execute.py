@@ -1,6 +1,5 @@
 """Execute and submit, on a real SQLite store: handed over once, however often and by however many it is asked for."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -11,7 +10,6 @@ import pytest
 from core import moves
 from core.errors import DispatchUnavailable, TaskEnded, TaskNotFound
 from core.execute import execute
-from core.local.object_store import FolderObjectStore
 from core.local.task_store import SqliteTaskStore
 from core.moves import QUEUE_PATIENCE, SUBMIT_GRACE
 from core.ports import Services
@@ -21,19 +19,6 @@ from support.builders import NOW, a_task, task_in
 from support.recording import RecordingDispatcher
 
 LATER = NOW + timedelta(minutes=1)
-
-
-@pytest.fixture
-def dispatcher() -> RecordingDispatcher:
-    return RecordingDispatcher()
-
-
-@pytest.fixture
-def services(tmp_path: Path, dispatcher: RecordingDispatcher) -> Iterator[Services]:
-    store = SqliteTaskStore(tmp_path / "tasks.db")
-    objects = FolderObjectStore(tmp_path / "objects", base_url="http://127.0.0.1:1", secret=b"secret")
-    yield Services(store=store, objects=objects, dispatcher=dispatcher)
-    store.close()
 
 
 def test_execute_stores_then_submits_then_notes_the_job(services: Services, dispatcher: RecordingDispatcher) -> None:
