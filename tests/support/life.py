@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from core import aftermath, moves, sweep
 from core.cancel import cancel
@@ -37,6 +37,13 @@ which = st.integers(0, 7)
 
 class Life(Scene):
     """What may happen in a run: each rule is one thing that somebody does."""
+
+    @initialize()
+    def two_tasks_of_which_one_is_taken(self) -> None:
+        for _ in range(2):
+            self.register()
+        self.execute(0)
+        self.worker_starts(0, 0)
 
     # Callers
 

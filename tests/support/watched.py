@@ -14,6 +14,7 @@ class WatchedStore:
     def __init__(self, inner: TaskStore) -> None:
         self._inner = inner
         self._writer = local()
+        self.written: dict[tuple[str, int], Task] = {}  # by id and version
         self.broken: list[invariants.Broken] = []  # also where whoever wrote carries on after an error
 
     @contextmanager
@@ -27,13 +28,16 @@ class WatchedStore:
 
     def create(self, task: Task) -> Task:
         invariants.state(task)
-        return self._inner.create(task)
+        stored = self._inner.create(task)
+        self.written[stored.task_id, stored.version] = stored
+        return stored
 
     def get(self, task_id: str) -> Task:
         return self._inner.get(task_id)
 
     def replace(self, new: Task, previous: Task) -> Task:
         stored = self._inner.replace(new, previous)
+        self.written[stored.task_id, stored.version] = stored
         try:
             invariants.step(previous, stored, by=getattr(self._writer, "fence", None))
         except invariants.Broken as broken:
