@@ -176,6 +176,8 @@ class Scene(RuleBasedStateMachine):
     def _quiet_times(self) -> None:
         """Nothing fails any more: all ends within BOUND, and in the end nothing is left."""
         self.pool.mood = "well"
+        for worker in self.workers[:1]:  # the last one to die, and nobody hears of it
+            self.gone(worker)
         for channel in self.channels.values():
             channel.failure = None
         began = self.now
