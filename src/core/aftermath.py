@@ -70,6 +70,8 @@ def attend(
         log.info("aftermath", extra={"action": f"aftermath_{step.value}", "task_id": task.task_id})
         if step is Step.FORGET:
             services.store.forget(task)
+            # A worker that was frozen for long may have stored something when all was tidied.
+            services.objects.delete(services.folder(task))
             return None
         task = _act(services, task, step, now=now, chance=chance)
     return task
