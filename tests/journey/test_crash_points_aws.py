@@ -136,7 +136,7 @@ class Case:
             wait_until_downloading(self.services.store, self.source, task.task_id, wanted.input_files["in.mp4"])
             assert self._run("cancel", task.task_id, point="canceled") == -signal.SIGKILL
             # nobody tells the worker: it learns so by itself
-            assert worker.wait(25) == 75
+            assert worker.wait(25) == 0
 
     def _invoke(self, name: str, point: str, *, task_id: str = "", body: Any = None) -> None:
         event = (lambda_process.ROOT / "events" / f"{name}.json").read_text()
