@@ -60,7 +60,7 @@ def _work(
     stop: Event,
 ) -> int:
     from core import wiring
-    from core.worker import job
+    from core.worker import gpu, job
     from handlers import logs
 
     logs.configure(settings.log_level, task_id=task_id, correlation_id=env.get("CORRELATION_ID"))
@@ -84,6 +84,7 @@ def _work(
         layers=found,
         stop=stop,
         now=lambda: datetime.now(UTC),
+        cards=gpu.cards(),
         job_id=env.get("AWS_BATCH_JOB_ID") or env.get("JOB_ID"),
         report_every_seconds=5.0 if settings.backend == "aws" else 2.0,
     )
