@@ -25,7 +25,7 @@ INSTALLER = (
     "distutils-precedence.pth",
 )
 # What compilers and editors read, and the package's own tests and tutorials.
-UNUSED = ("*.pyx", "*.pxd", "*.pyi", "*.c", "*.h", "*.a", "__pycache__", "tests", "boto3/examples", "botocore/docs")
+UNUSED = ("*.pyx", "*.pxd", "*.pyi", "*.c", "*.h", "*.a", "__pycache__", "tests", "boto3/examples")
 
 
 def main(environment: Path, sources: Path) -> None:

@@ -299,9 +299,8 @@ def start_prober() -> Conversation:
 
 @contextlib.contextmanager
 def canary(scratch: Path) -> Iterator[Callable[[], sandbox.Layers]]:
-    """Start the canary, with a marker in `scratch`; the function given waits for what it found."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="canary.", dir=scratch.absolute()))
+    """Start the canary, with a marker in `scratch`; the function given waits for what it found. Raises NoSandbox."""
+    folder = _canary_folder(scratch)
     try:
         marker = folder / "marker"
         marker.touch()
@@ -312,6 +311,17 @@ def canary(scratch: Path) -> Iterator[Callable[[], sandbox.Layers]]:
             yield lambda: sandbox.Layers.read(talk.ask("go", timeout_seconds=CANARY_SECONDS))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _canary_folder(scratch: Path) -> Path:
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="canary.", dir=scratch.absolute()))
+    except OSError as error:
+        raise sandbox.NoSandbox(
+            f"tasks cannot have their folders in {scratch} ({error.strerror}); let the uid {os.geteuid()} write there, "
+            "or set SCRATCH_DIR to a folder where it may."
+        ) from error
 
 
 def find_ffmpeg(configured: str | None) -> str:
