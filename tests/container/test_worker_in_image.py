@@ -26,7 +26,7 @@ from support.submitted import call, executed, job_of
 
 CLIP = "bigbuckbunny.mp4"
 TRANSCODE = "-i in.mp4 -vf scale=-2:240 -c:v libx264 -preset ultrafast -c:a aac -ac 2 out.mp4"
-LONG = "-i in.mp4 -c:v libx264 -preset slower -c:a copy out.mp4"
+LONG = "-i in.mp4 -c:v libx264 -preset slow -c:a copy out.mp4"
 
 
 @pytest.fixture(scope="module")

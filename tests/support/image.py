@@ -101,12 +101,13 @@ def _user(image: Image) -> tuple[int, int]:
 def _bundle(image: Image, work: Path, env: Mapping[str, str], command: Sequence[str]) -> dict[str, Any]:
     """The container as the OCI runtime specification has it."""
     uid, gid = _user(image)
+    environment = dict(pair.split("=", 1) for pair in image.config["Env"]) | dict(env)
     return {
         "ociVersion": "1.0.2",
         "process": {
             "user": {"uid": uid, "gid": gid},
             "args": list(command),
-            "env": [*image.config["Env"], *(f"{name}={value}" for name, value in env.items())],
+            "env": [f"{name}={value}" for name, value in environment.items()],
             "cwd": image.config["WorkingDir"],
             "capabilities": {},
             "noNewPrivileges": True,
