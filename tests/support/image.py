@@ -12,7 +12,7 @@ import platform
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,23 @@ class Container:
     def said(self) -> str:
         return self.log.read_text()
 
-    def processes(self) -> list[Path]:
-        """The folders in /proc of all that runs in it, by what runc tells."""
-        listed = subprocess.run(["runc", "ps", "--format", "json", self.name], capture_output=True, check=True)
-        return [Path("/proc", str(pid)) for pid in json.loads(listed.stdout)]
+    def processes(self) -> dict[int, str]:
+        """The state of process 1 and of all below it, zombies too, by their ids out here."""
+        said = subprocess.run(["runc", "state", self.name], capture_output=True, check=True).stdout
+        parents = dict(_stats())
+        found, new = {}, {int(json.loads(said)["pid"])}
+        while new:
+            found |= {pid: parents[pid][0] for pid in new if pid in parents}
+            new = {pid for pid, (_, parent) in parents.items() if parent in new}
+        return found
+
+
+def _stats() -> Iterator[tuple[int, tuple[str, int]]]:
+    """The id of each process of this machine, with its state and its parent."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent, *_ = path.read_text().rpartition(")")[2].split()
+            yield int(path.parent.name), (state, int(parent))
 
 
 @contextmanager

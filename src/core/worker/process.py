@@ -299,7 +299,10 @@ def start_prober() -> Conversation:
 
 @contextlib.contextmanager
 def canary(scratch: Path) -> Iterator[Callable[[], sandbox.Layers]]:
-    """Start the canary, with a marker in `scratch`; the function given waits for what it found. Raises NoSandbox."""
+    """Start the canary, with a marker in `scratch`; the function given waits, once, for what it found.
+
+    Raises NoSandbox.
+    """
     folder = _canary_folder(scratch)
     try:
         marker = folder / "marker"
@@ -308,9 +311,15 @@ def canary(scratch: Path) -> Iterator[Callable[[], sandbox.Layers]]:
         marker.chmod(0o644)
         folder.chmod(0o777)
         with contextlib.closing(Conversation(sandbox.canary(marker), sandbox.environment(home="/"))) as talk:
-            yield lambda: sandbox.Layers.read(talk.ask("go", timeout_seconds=CANARY_SECONDS))
+            yield lambda: sandbox.Layers.read(_last_answer(talk))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _last_answer(talk: Conversation) -> str | None:
+    """What it answers; then it is ended and collected, since the worker goes on for as long as its task does."""
+    with contextlib.closing(talk):
+        return talk.ask("go", timeout_seconds=CANARY_SECONDS)
 
 
 def _canary_folder(scratch: Path) -> Path:
