@@ -53,7 +53,8 @@ class Container:
         """The state of process 1 and of all below it, zombies too, by their ids out here."""
         said = subprocess.run(["runc", "state", self.name], capture_output=True, check=True).stdout
         parents = dict(_stats())
-        found, new = {}, {int(json.loads(said)["pid"])}
+        found: dict[int, str] = {}
+        new = {int(json.loads(said)["pid"])}
         while new:
             found |= {pid: parents[pid][0] for pid in new if pid in parents}
             new = {pid for pid, (_, parent) in parents.items() if parent in new}
