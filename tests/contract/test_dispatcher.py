@@ -58,7 +58,7 @@ def alive(pid: int) -> bool:
 def dispatcher(request: pytest.FixtureRequest) -> Iterator[Dispatcher]:
     if request.param == "aws":
         request.getfixturevalue("aws")
-        yield BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION)
+        yield BatchDispatcher(moto_server.places())
         return
     with started(a_pool()) as pool:
         yield pool
@@ -68,7 +68,7 @@ def dispatcher(request: pytest.FixtureRequest) -> Iterator[Dispatcher]:
 def refusing(request: pytest.FixtureRequest) -> Dispatcher:
     if request.param == "aws":
         request.getfixturevalue("aws")
-        return BatchDispatcher(queue="no-such-queue", definition=moto_server.DEFINITION)
+        return BatchDispatcher(moto_server.places(queue="no-such-queue"))
     pool = a_pool()
     pool.close()
     return pool
@@ -350,7 +350,7 @@ def test_pool_that_was_never_started_closes(tmp_path: Path) -> None:
 
 def test_batch_job_has_the_task_in_its_environment(aws: Moto) -> None:
     task: Task = a_task()
-    job_id = BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION).submit(task)
+    job_id = BatchDispatcher(moto_server.places()).submit(task)
     (job,) = boto3.client("batch").describe_jobs(jobs=[job_id])["jobs"]
     assert job["jobName"] == f"task-{task.task_id}"
     assert job["jobQueue"].endswith(f"job-queue/{moto_server.QUEUE}")
@@ -362,18 +362,18 @@ def test_batch_job_has_the_task_in_its_environment(aws: Moto) -> None:
 
 def test_batch_refuses_with_the_cause_when_nobody_answers(aws: Moto) -> None:
     with pytest.raises(DispatchUnavailable) as caught:
-        BatchDispatcher(queue=moto_server.QUEUE, definition="no-such-definition").submit(a_task())
+        BatchDispatcher(moto_server.places(definition="no-such-definition")).submit(a_task())
     assert caught.value.__cause__ is not None
 
 
 def test_batch_is_not_ready_with_a_queue_that_takes_no_jobs(aws: Moto) -> None:
     boto3.client("batch").update_job_queue(jobQueue=moto_server.QUEUE, state="DISABLED")
     with pytest.raises(DispatchUnavailable):
-        BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION).check()
+        BatchDispatcher(moto_server.places()).check()
 
 
 def test_batch_job_that_has_ended_is_gone_and_can_be_stopped(aws: Moto) -> None:
-    batch = BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION)
+    batch = BatchDispatcher(moto_server.places())
     task = a_task()
     task = replace(task, job_id=batch.submit(task))  # moto's jobs end at once
     assert batch.look([task])[task.task_id].state is JobState.GONE
@@ -383,6 +383,6 @@ def test_batch_job_that_has_ended_is_gone_and_can_be_stopped(aws: Moto) -> None:
 
 def test_batch_job_tells_its_task_by_its_name(aws: Moto) -> None:
     task = a_task()
-    job_id = BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION).submit(task)
+    job_id = BatchDispatcher(moto_server.places()).submit(task)
     (job,) = boto3.client("batch").describe_jobs(jobs=[job_id])["jobs"]
     assert task_of(job["jobName"]) == task.task_id
