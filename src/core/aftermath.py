@@ -7,12 +7,14 @@ that it is the same. Nothing here can hold up a task that lives.
 
 import logging
 import random
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from enum import Enum
 
 from core import moves
+from core.change import change
 from core.errors import Conflict, TaskNotFound
 from core.ports import NotDelivered, Services
 from core.task import Notice, Status, Task
@@ -68,6 +70,8 @@ def attend(
         log.info("aftermath", extra={"action": f"aftermath_{step.value}", "task_id": task.task_id})
         if step is Step.FORGET:
             services.store.forget(task)
+            # A worker that was frozen for long may have stored something when all was tidied.
+            services.objects.delete(services.folder(task))
             return None
         task = _act(services, task, step, now=now, chance=chance)
     return task
@@ -92,28 +96,55 @@ def _notify(services: Services, task: Task, *, now: datetime, chance: float) -> 
         error = f"This service is not set up to send by {name}."
         return services.store.replace(moves.unnotified(task, channel=name, error=error, abandon=True), task)
     if notice.tries > len(NOTICE_DELAYS):  # the last one was never heard of again
-        return services.store.replace(
-            moves.unnotified(task, channel=name, error=notice.error or "", abandon=True), task
-        )
+        error = notice.error or "The sender ended, each time, before it knew whether it had arrived."
+        return services.store.replace(moves.unnotified(task, channel=name, error=error, abandon=True), task)
     last = notice.tries == len(NOTICE_DELAYS)
     delay = NOTICE_DELAYS[min(notice.tries, len(NOTICE_DELAYS) - 1)] * (1 + chance / 4)
     task = services.store.replace(moves.notifying(task, channel=name, next_try_at=now + delay), task)
     try:
         channel.deliver(task)
     except NotDelivered as error:
-        log.warning("notice not delivered", extra={"action": "notice", "task_id": task.task_id, "reason": str(error)})
-        new = moves.unnotified(task, channel=name, error=str(error), abandon=last or error.final)
-    else:
-        new = moves.notified(task, now=now, channel=name)
-    return services.store.replace(new, task)
+        said, final = str(error), last or error.final
+        log.warning("notice not delivered", extra={"action": "notice", "task_id": task.task_id, "reason": said})
+        return _record(
+            services, task, name, lambda task: moves.unnotified(task, channel=name, error=said, abandon=final)
+        )
+    return _record(services, task, name, lambda task: moves.notified(task, now=now, channel=name))
 
 
-def sweep(services: Services, *, now: datetime, limit: int = 200) -> int:
-    """Attend to what is due, the longest due first, at most `limit` tasks; returns how many of them moved."""
+def _record(services: Services, tried: Task, channel: str, move: Callable[[Task], Task]) -> Task:
+    """How the try went, written whatever else has become of the task meanwhile.
+
+    Another channel's notice may have been sent, or the outputs purged: neither is a reason to send this one again.
+    Raises Conflict when this very notice was begun anew, for then it is no longer about our try.
+    """
+
+    def unless_begun_anew(task: Task) -> Task:
+        if _notice(task, channel) != _notice(tried, channel):
+            raise Conflict
+        return move(task)
+
+    return change(services.store, tried.task_id, unless_begun_anew)
+
+
+def _notice(task: Task, channel: str) -> Notice | None:
+    return next((notice for notice in task.notices if notice.channel == channel), None)
+
+
+def sweep(services: Services, *, now: datetime, limit: int = 200, stopped: Callable[[], bool] = lambda: False) -> int:
+    """Attend to what is due, the longest due first, at most `limit` tasks; returns how many of them moved.
+
+    Begins with no further task once `stopped` says so.
+    """
+    began = time.monotonic()
 
     def moved(task: Task) -> bool:
+        if stopped():
+            return False
+        # Others were waited for first: a notice that is sent late is also due again late.
+        late = timedelta(seconds=time.monotonic() - began)
         try:
-            left = attend(services, task, now=now)
+            left = attend(services, task, now=now + late)
             return left is None or left.version != task.version
         except (Conflict, TaskNotFound):
             return True  # by somebody else

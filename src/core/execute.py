@@ -23,8 +23,8 @@ def execute(services: Services, task_id: str, *, now: datetime) -> Task:
     """
     for _ in range(ROUNDS):
         task = services.store.get(task_id)
-        if task.status is Status.QUEUED and task.dispatch_due_at and task.dispatch_due_at <= now:
-            return submit(services, task, now=now)  # whoever should have handed it over did not
+        if _was_not_handed_over(task, now=now):
+            return submit(services, task, now=now)
         if task.status in (Status.QUEUED, Status.RUNNING):
             return task
         try:
@@ -33,3 +33,9 @@ def execute(services: Services, task_id: str, *, now: datetime) -> Task:
             continue
         return submit(services, queued, now=now)
     raise InternalError("The task changed too often to be executed.", details={"task_id": task_id})
+
+
+def _was_not_handed_over(task: Task, *, now: datetime) -> bool:
+    """Whether whoever should have done it did not. What became of a job that there was is for the sweep to ask."""
+    due = task.dispatch_due_at is not None and task.dispatch_due_at <= now
+    return task.status is Status.QUEUED and task.job_id is None and due

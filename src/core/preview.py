@@ -1,7 +1,7 @@
 """Validate: what registering would say of a command, and what ffmpeg would be told. Nothing is stored or fetched."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core import urls
@@ -31,7 +31,7 @@ def preview(wanted: Registration, *, policy: urls.Policy, max_output_bytes: int)
 
     Raises InvalidArgument where the command cannot run on what it is wanted to.
     """
-    bad_urls = tuple(_url_violations(wanted.input_files, policy))
+    bad_urls = tuple(_url_violations(wanted, policy))
     try:
         command = validate.check(wanted.command, input_names=wanted.input_files, output_names=wanted.output_files)
     except CommandNotAllowed as refusal:
@@ -54,9 +54,16 @@ def _arguments(command: Command, input_files: Mapping[str, str], *, max_output_b
     return build.build(command, inputs=paths, progress_fd=PROGRESS_FD, max_output_bytes=max_output_bytes)
 
 
-def _url_violations(input_files: Mapping[str, str], policy: urls.Policy) -> Iterator[Mapping[str, Any]]:
-    for name, url in input_files.items():
-        try:
-            urls.check(url, field=f"input_files.{name}", policy=policy)
-        except UrlNotAllowed as refusal:
-            yield {"position": None, "token": name[:100], "reason": refusal.message}
+def _url_violations(wanted: Registration, policy: urls.Policy) -> Iterator[Mapping[str, Any]]:
+    for name, url in wanted.input_files.items():
+        yield from _url_violation(url, field=f"input_files.{name}", word=name[:100], policy=policy)
+    if wanted.callback_url is not None:
+        no_buckets = replace(policy, buckets=())
+        yield from _url_violation(wanted.callback_url, field="callback_url", word="callback_url", policy=no_buckets)
+
+
+def _url_violation(url: str, *, field: str, word: str, policy: urls.Policy) -> Iterator[Mapping[str, Any]]:
+    try:
+        urls.check(url, field=field, policy=policy)
+    except UrlNotAllowed as refusal:
+        yield {"position": None, "token": word, "reason": refusal.message}

@@ -32,7 +32,9 @@ class Settings:
     link_ttl_seconds: int = 3600  # how long a link to an output can be used
     result_ttl_hours: int = 24  # how long outputs are kept; 0: for ever
     retry_delay_seconds: int = 15  # before the second attempt of a task; four times that before the third
-    webhook_secret: str | None = field(default=None, repr=False)  # what notices are signed with: whsec_ and base64
+    webhook_secret: str | None = field(
+        default=None, repr=False
+    )  # what notices are signed with: whsec_ and base64, or two
     # the worker
     ffmpeg_path: str | None = None  # another ffmpeg than the one that comes with the wheel
     scratch_dir: Path | None = None  # where tasks have their temporary folders
@@ -185,13 +187,18 @@ def _buckets(text: str) -> tuple[str, ...]:
 
 
 def _webhook_secret(text: str) -> str:
+    secrets = text.split()
+    if not all(map(_is_webhook_secret, secrets)) or len(secrets) > 2:
+        raise ValueError("must be whsec_ and then 24 to 64 bytes in base64; or two of these, with a space between them")
+    return " ".join(secrets)
+
+
+def _is_webhook_secret(text: str) -> bool:
     try:
         key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
     except ValueError:
-        key = b""
-    if not text.startswith("whsec_") or not 24 <= len(key) <= 64:
-        raise ValueError("must be whsec_ and then 24 to 64 bytes in base64")
-    return text
+        return False
+    return text.startswith("whsec_") and 24 <= len(key) <= 64
 
 
 _SECRET = frozenset({"webhook_secret"})

@@ -9,12 +9,22 @@ left to do for tasks that have ended is in aftermath.py.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from core import moves
-from core.change import ROUNDS
-from core.errors import Conflict, DispatchDelayed, DispatchUnavailable, InternalError, TaskNotFound
+from core.change import ROUNDS, change
+from core.errors import (
+    Conflict,
+    DispatchDelayed,
+    DispatchUnavailable,
+    FenceLost,
+    InternalError,
+    TaskEnded,
+    TaskNotFound,
+    TaskNotReady,
+)
 from core.ports import JobState, Services, Sighting
 from core.submit import AGAIN_AFTER, submit
 from core.task import Status, Task
@@ -95,6 +105,9 @@ def attend(services: Services, task: Task, *, now: datetime, job: Sighting | Non
 
 def _act(services: Services, task: Task, step: Step, *, now: datetime, job: Sighting | None) -> Task:
     if step is Step.SUBMIT:
+        if job and job.state is JobState.RUNNING:  # and yet it has not claimed the task: it hangs
+            with suppress(DispatchDelayed, DispatchUnavailable):
+                services.dispatcher.stop(task)
         return submit(services, task, now=now)
     if step is Step.LOSE:
         new = moves.lose(task, now=now, fence=task.fence, gone=job == GONE)
@@ -110,8 +123,11 @@ def _act(services: Services, task: Task, step: Step, *, now: datetime, job: Sigh
 def sweep(services: Services, *, now: datetime, limit: int = 500) -> int:
     """Attend to what is due, the longest due first, at most `limit` tasks; returns how many of them moved."""
     tasks = services.store.due(now, limit=limit)
-    jobs = _asked(services, [task for task in tasks if decide(task, now=now, job=None) is Step.ASK])
-    return _for_each(tasks, lambda task: attend(services, task, now=now, job=jobs.get(task.task_id)))
+    to_ask = [task for task in tasks if decide(task, now=now, job=None) is Step.ASK]
+    jobs = _asked(services, to_ask)
+    if jobs is None:
+        tasks = [task for task in tasks if task not in to_ask]
+    return _for_each(tasks, lambda task: attend(services, task, now=now, job=(jobs or {}).get(task.task_id)))
 
 
 def look_after(services: Services, task_id: str, *, now: datetime, job: Sighting | None = None) -> Task:
@@ -142,12 +158,13 @@ def _until_unchanged(services: Services, task_id: str, attend: Callable[[Task], 
     raise InternalError("The task changed too often to be looked after.", details={"task_id": task_id})
 
 
-def _asked(services: Services, tasks: Sequence[Task]) -> Mapping[str, Sighting]:
+def _asked(services: Services, tasks: Sequence[Task]) -> Mapping[str, Sighting] | None:
+    """What the dispatcher says of them all, asked in one; None when it cannot be asked, and need not be once more."""
     try:
         return services.dispatcher.look(tasks) if tasks else {}
     except (DispatchDelayed, DispatchUnavailable) as error:
         log.warning("the dispatcher cannot be asked", extra={"action": "sweep_ask"}, exc_info=error)
-        return {}
+        return None
 
 
 def _for_each(tasks: Sequence[Task], attend: Callable[[Task], Task]) -> int:
@@ -177,4 +194,9 @@ def reconcile(services: Services, *, now: datetime) -> list[Task]:
 def _without_worker(services: Services, task: Task, *, now: datetime) -> Task:
     if task.status is not Status.RUNNING:
         return task
-    return services.store.replace(moves.lose(task, now=now, fence=task.fence, gone=True), task)
+    try:
+        return change(
+            services.store, task.task_id, lambda found: moves.lose(found, now=now, fence=task.fence, gone=True)
+        )
+    except (FenceLost, TaskEnded, TaskNotReady):  # its worker, which died with the service, had a last word
+        return services.store.get(task.task_id)

@@ -4,14 +4,17 @@ The twins are imported when they are asked for, and AWS clients are made when th
 start pays for nothing that its request does not need.
 """
 
+import base64
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from core import sweep
-from core.ports import Services
+from core.ports import Channel, Services
 from core.settings import Settings
+from core.task import Task
 
 if TYPE_CHECKING:
     from core.local.dispatcher import LocalDispatcher
@@ -40,6 +43,30 @@ class Local(NamedTuple):
     services: Services
     pool: "LocalDispatcher"
     open_link: "Callable[[str, str], FoundFile | None]"
+
+
+def signing(settings: Settings) -> Settings:
+    """One machine signs its notices also where nobody has said with what: by a key that it keeps in the data folder."""
+    from core.local.object_store import load_secret
+
+    if settings.webhook_secret:
+        return settings
+    key = base64.b64encode(load_secret(settings.data_dir / "webhook-secret")).decode()
+    return replace(settings, webhook_secret=f"whsec_{key}")
+
+
+def channels(settings: Settings, shown: Callable[[Task], str]) -> Mapping[str, Channel]:
+    """By which others can be told that a task has ended; `shown` gives what they are told."""
+    made: dict[str, Channel] = {}
+    if settings.webhook_secret:
+        from core.worker.webhook import WebhookChannel
+
+        made["webhook"] = WebhookChannel(settings.webhook_secret.split(), policy=settings.url_policy, shown=shown)
+    if settings.event_bus:
+        from core.aws.event_bus import EventBusChannel
+
+        made["event"] = EventBusChannel(settings.event_bus, shown=shown)
+    return made
 
 
 def services(settings: Settings, env: Mapping[str, str]) -> Services:

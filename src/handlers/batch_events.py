@@ -22,6 +22,7 @@ from core.ports import Services
 from core.settings import Settings
 from core.task import Status, Task
 from handlers import logs
+from handlers.notifying import with_channels
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ _ENDINGS = {
 settings = Settings.from_env(os.environ)
 logger = logs.for_lambda(SERVICE, settings.log_level)
 metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
-services = wiring.services(settings, os.environ)
+services = with_channels(wiring.services(settings, os.environ), settings)
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.EVENT_BRIDGE, clear_state=True)

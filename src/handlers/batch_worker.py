@@ -8,6 +8,8 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import UTC, datetime
@@ -18,6 +20,8 @@ from core.settings import Settings, SettingsInvalid
 from core.worker import kernel, process, sandbox
 
 log = logging.getLogger(__name__)
+
+STOP_SECONDS = 20.0  # AWS Batch kills what is still there after 30
 
 EXIT_RECORDED = 0
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL: another worker may well succeed
@@ -34,9 +38,12 @@ def main(env: Mapping[str, str]) -> int:
     except KeyError:
         return _misconfigured("TASK_ID is not set; it names the task to work on.")
     stop = _stopping(env)
-    # Started before our own imports, which take as long as its own: they run side by side.
-    with closing(process.start_prober()) as prober, _layers(settings, env) as layers:
-        return _work(settings, env, task_id=task_id, ffmpeg=ffmpeg, prober=prober, layers=layers, stop=stop)
+    try:
+        # Started before our own imports, which take as long as its own: they run side by side.
+        with closing(process.start_prober()) as prober, _layers(settings, env) as layers:
+            return _work(settings, env, task_id=task_id, ffmpeg=ffmpeg, prober=prober, layers=layers, stop=stop)
+    except sandbox.NoSandbox as fault:
+        return _misconfigured(str(fault))
 
 
 def _layers(settings: Settings, env: Mapping[str, str]) -> AbstractContextManager[Callable[[], sandbox.Layers]]:
@@ -62,10 +69,7 @@ def _work(
     logs.configure(settings.log_level, task_id=task_id, correlation_id=env.get("CORRELATION_ID"))
     services = wiring.services(settings, env)
     found = layers()
-    try:
-        containment = sandbox.admitted(found, settings.sandbox)
-    except sandbox.NoSandbox as fault:
-        return _misconfigured(str(fault))
+    containment = sandbox.admitted(found, settings.sandbox)
     log.log(logging.INFO if found.complete else logging.WARNING, containment, extra={"action": "sandbox"})
     exit_codes = {
         job.Outcome.RECORDED: EXIT_RECORDED,
@@ -100,9 +104,18 @@ def _stopping(env: Mapping[str, str]) -> Event:
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+    threading.Thread(target=_leave_at_last, args=(stop,), daemon=True).start()
     if env.get("PARENT_PID"):
         kernel.die_with(int(env["PARENT_PID"]), with_signal=signal.SIGTERM)
     return stop
+
+
+def _leave_at_last(stop: Event) -> None:
+    """Leave, whatever it is that we still wait for: the kernel ends our children, others clear the disk."""
+    stop.wait()
+    time.sleep(STOP_SECONDS)
+    log.error("left without having finished", extra={"action": "left"})
+    os._exit(EXIT_TRY_AGAIN)
 
 
 def _misconfigured(fault: str) -> int:

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,11 +21,12 @@ from typing import IO
 import uvicorn
 from dotenv import dotenv_values
 
-from core import sweep, wiring
+from core import aftermath, sweep, wiring
 from core.ports import Services
 from core.settings import Settings, SettingsInvalid
-from core.worker import process, sandbox
+from core.worker import process, sandbox, scratch
 from handlers import logs
+from handlers.notifying import with_channels
 from handlers.web.app import create_app
 from handlers.web.log_keys import LogKeys
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 LISTEN_BACKLOG = 2048
 SWEEP_SECONDS = 10.0
+AFTERMATH_SECONDS = 1.0
 
 
 class CannotStart(Exception):
@@ -64,7 +66,7 @@ def _serve(env: Mapping[str, str]) -> None:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with _alone(settings), closing(_listening(settings)) as listener:
         port = listener.getsockname()[1]
-        settings = replace(settings, port=port, ffmpeg_path=ffmpeg)
+        settings = replace(wiring.signing(settings), port=port, ffmpeg_path=ffmpeg)
         env = {**env, "SANDBOX_LAYERS": layers.spelled()}
         _run(settings, env, listener, ffmpeg_version=version, containment=containment)
 
@@ -75,28 +77,48 @@ def _run(
     services, pool, open_link = wiring.local(settings, env)
     app = create_app(services, settings, ffmpeg_version=ffmpeg_version, sandbox=containment, open_link=open_link)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
-    closing_down = threading.Event()
-    sweeping = threading.Thread(target=_sweep, args=(services, closing_down), name="sweep")
+    scratch.clear(settings.scratch)
     sweep.reconcile(services, now=datetime.now(UTC))
     signal.signal(signal.SIGTERM, _interrupt)
     pool.start()
-    sweeping.start()
+    closing_down = threading.Event()
+    threads = _looking_after(with_channels(services, settings), settings, closing_down)
     try:
         _announce(settings)
         server.run([listener])
     finally:
         closing_down.set()
         pool.close()
-        sweeping.join()
+        for thread in threads:
+            thread.join()
 
 
-def _sweep(services: Services, closing_down: threading.Event) -> None:
-    """Hand over again, now and then, what was due to move and did not."""
-    while not closing_down.wait(SWEEP_SECONDS):
+def _looking_after(services: Services, settings: Settings, closing_down: threading.Event) -> list[threading.Thread]:
+    """See to it that tasks go on, and to what is left to do for those that have ended: in a thread each, so that a
+    slow receiver of notices holds up no recovery."""
+
+    def recover() -> None:
+        sweep.sweep(services, now=datetime.now(UTC))
+        scratch.clear(settings.scratch)
+
+    def follow_up() -> None:
+        aftermath.sweep(services, now=datetime.now(UTC), stopped=closing_down.is_set)
+
+    threads = [
+        threading.Thread(target=_repeat, args=(act, seconds, closing_down), name=act.__name__)
+        for act, seconds in ((recover, SWEEP_SECONDS), (follow_up, AFTERMATH_SECONDS))
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def _repeat(act: Callable[[], None], seconds: float, closing_down: threading.Event) -> None:
+    while not closing_down.wait(seconds):
         try:
-            sweep.sweep(services, now=datetime.now(UTC))
+            act()
         except Exception:
-            log.exception("the sweep failed", extra={"action": "sweep_failed"})
+            log.exception("not looked after", extra={"action": "sweep_failed"})
 
 
 def _alone(settings: Settings) -> IO[bytes]:

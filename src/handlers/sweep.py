@@ -7,6 +7,7 @@ What lives comes first, and leaves the notices and the clearing up some time of 
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from aws_lambda_powertools.logging import correlation_paths
@@ -17,6 +18,7 @@ from core.aws import backlog
 from core.ports import Services
 from core.settings import Settings
 from handlers import logs
+from handlers.notifying import with_channels
 
 SERVICE = "transcoding-sweep"
 NAMESPACE = "Transcoding"
@@ -29,7 +31,7 @@ PAGE = 100
 settings = Settings.from_env(os.environ)
 logger = logs.for_lambda(SERVICE, settings.log_level)
 metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
-services = wiring.services(settings, os.environ)
+services = with_channels(wiring.services(settings, os.environ), settings)
 
 
 @metrics.log_metrics
@@ -59,8 +61,11 @@ def run(services: Services, *, now: Callable[[], datetime], seconds_left: Callab
                 break
         return total
 
+    def time_is_up() -> bool:
+        return seconds_left() < LEFT_AT_THE_END
+
     live = pages(sweep.sweep, leaving=LEFT_FOR_ENDED)
-    ended = pages(aftermath.sweep, leaving=LEFT_AT_THE_END)
+    ended = pages(partial(aftermath.sweep, stopped=time_is_up), leaving=LEFT_AT_THE_END)
     return {"LiveTasksMoved": live, "EndedTasksMoved": ended, "OldestDueSeconds": _behind(services, now())}
 
 

@@ -16,7 +16,7 @@ import pytest
 from core.aws.dispatcher import BatchDispatcher, task_of
 from core.errors import DispatchUnavailable
 from core.local.dispatcher import CANNOT_START, LocalDispatcher
-from core.ports import Dispatcher, JobState
+from core.ports import Dispatcher, JobState, Sighting
 from core.task import Task
 from support import moto_server
 from support.builders import a_task
@@ -58,7 +58,7 @@ def alive(pid: int) -> bool:
 def dispatcher(request: pytest.FixtureRequest) -> Iterator[Dispatcher]:
     if request.param == "aws":
         request.getfixturevalue("aws")
-        yield BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION)
+        yield BatchDispatcher(moto_server.places())
         return
     with started(a_pool()) as pool:
         yield pool
@@ -68,7 +68,7 @@ def dispatcher(request: pytest.FixtureRequest) -> Iterator[Dispatcher]:
 def refusing(request: pytest.FixtureRequest) -> Dispatcher:
     if request.param == "aws":
         request.getfixturevalue("aws")
-        return BatchDispatcher(queue="no-such-queue", definition=moto_server.DEFINITION)
+        return BatchDispatcher(moto_server.places(queue="no-such-queue"))
     pool = a_pool()
     pool.close()
     return pool
@@ -95,6 +95,23 @@ def test_a_dispatcher_that_cannot_take_a_task_says_so(refusing: Dispatcher) -> N
 
 def test_check_says_what_is_in_use(dispatcher: Dispatcher) -> None:
     assert dispatcher.check() in ("AWS Batch", "2 workers, 0 running, 0 waiting")
+
+
+def test_stop_of_a_job_that_is_over_or_unknown_is_no_error(dispatcher: Dispatcher) -> None:
+    task = a_task()
+    dispatcher.stop(task)
+    dispatcher.stop(replace(task, job_id="9c2f6d4e-0000-4000-8000-000000000000"))
+    submitted = replace(task, job_id=dispatcher.submit(task))
+    until(lambda: dispatcher.look([submitted])[task.task_id].state is JobState.GONE)
+    dispatcher.stop(submitted)
+
+
+def test_look_knows_nothing_of_a_task_that_was_never_submitted(dispatcher: Dispatcher) -> None:
+    known, unknown = a_task(), a_task()
+    known = replace(known, job_id=dispatcher.submit(known))
+    seen = dispatcher.look([known, unknown])
+    assert set(seen) == {known.task_id, unknown.task_id}
+    assert seen[unknown.task_id] == Sighting(JobState.GONE)
 
 
 # One machine
@@ -125,7 +142,7 @@ def test_pool_gives_workers_no_other_environment(tmp_path: Path, monkeypatch: py
         pool.submit(a_task())
         assert ended.get(timeout=WAIT) == 0
     names = set((tmp_path / "out").read_text().split()) - {"LC_CTYPE"}  # which Python itself may set
-    assert names == {"CORRELATION_ID", "OUT", "PARENT_PID", "TASK_ID"}
+    assert names == {"CORRELATION_ID", "JOB_ID", "OUT", "PARENT_PID", "TASK_ID"}
 
 
 def test_pool_runs_at_most_so_many_at_once(tmp_path: Path) -> None:
@@ -248,6 +265,70 @@ def test_pool_that_closes_leaves_no_process(tmp_path: Path) -> None:
     pool.close()
 
 
+def test_pool_stops_a_running_job_politely_and_then_firmly(tmp_path: Path) -> None:
+    ended: dict[str, int] = {}
+    env = {"DIR": str(tmp_path), "PATH": os.environ["PATH"]}
+    tasks = {name: a_task(task_id=name) for name in ("orderly", "stubborn")}
+    with started(a_pool(SLEEPER, env=env, on_exit=ended.__setitem__, grace_seconds=0.5)) as pool:
+        for task in tasks.values():
+            pool.submit(task)
+        until(lambda: len(list(tmp_path.glob("*.ready"))) == 2)
+        pids = [int(pid) for file in tmp_path.glob("*.ready") for pid in file.read_text().split()]
+        assert pool.look(list(tasks.values())) == dict.fromkeys(tasks, Sighting(JobState.RUNNING))
+
+        began = time.monotonic()
+        for task in tasks.values():
+            pool.stop(task)
+        assert time.monotonic() - began < 0.4  # stop does not wait for the end
+
+        until(lambda: len(ended) == 2)
+        assert 0.4 < time.monotonic() - began < 5
+        assert ended == {"orderly": 9, "stubborn": -signal.SIGKILL}
+        until(lambda: not any(alive(pid) for pid in pids))
+        until(lambda: pool.look(list(tasks.values())) == dict.fromkeys(tasks, Sighting(JobState.GONE)))
+
+
+def test_pool_takes_a_stopped_job_out_of_its_queue(tmp_path: Path) -> None:
+    ended = Queue[str]()
+    waiting, other = a_task(), a_task()
+    pool = a_pool(on_exit=lambda task_id, _: ended.put(task_id))
+    for task in (waiting, other):
+        pool.submit(task)
+    assert pool.look([waiting])[waiting.task_id] == Sighting(JobState.COMING)
+    pool.stop(waiting)
+    assert pool.look([waiting])[waiting.task_id] == Sighting(JobState.GONE)
+    with started(pool):
+        assert ended.get(timeout=WAIT) == other.task_id
+        until(lambda: pool.check() == "2 workers, 0 running, 0 waiting")
+    assert ended.empty()
+
+
+def test_pool_looks_for_no_worker_that_has_ended() -> None:
+    """Also when its end is still being handled: whoever handles it asks."""
+    seen, task = Queue[Sighting](), a_task()
+    pool = a_pool(on_exit=lambda *_: seen.put(pool.look([task])[task.task_id]))
+    with started(pool):
+        pool.submit(task)
+        assert seen.get(timeout=WAIT) == Sighting(JobState.GONE)
+
+
+def test_pool_that_stops_one_job_leaves_its_successor_alone(tmp_path: Path) -> None:
+    """The firm signal comes later; by then another worker may have the task."""
+    code = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
+        "open(os.environ['OUT'], 'a').write('x'); time.sleep(1.2)"
+    )
+    ended, task, out = Queue[int](), a_task(), tmp_path / "out"
+    env = {"OUT": str(out)}
+    with started(a_pool(code, env=env, on_exit=lambda _, code: ended.put(code), grace_seconds=0.5)) as pool:
+        pool.submit(task)
+        until(lambda: out.exists() and out.read_text() == "x")
+        pool.stop(task)
+        pool.submit(task)
+        assert [ended.get(timeout=WAIT), ended.get(timeout=WAIT)] == [9, 0]
+
+
 def test_pool_ends_what_a_worker_leaves_behind(tmp_path: Path) -> None:
     code = "import os, subprocess; open(os.environ['OUT'], 'w').write(str(subprocess.Popen(['sleep', '100']).pid))"
     ended, out = Queue[int](), tmp_path / "pid"
@@ -269,7 +350,7 @@ def test_pool_that_was_never_started_closes(tmp_path: Path) -> None:
 
 def test_batch_job_has_the_task_in_its_environment(aws: Moto) -> None:
     task: Task = a_task()
-    job_id = BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION).submit(task)
+    job_id = BatchDispatcher(moto_server.places()).submit(task)
     (job,) = boto3.client("batch").describe_jobs(jobs=[job_id])["jobs"]
     assert job["jobName"] == f"task-{task.task_id}"
     assert job["jobQueue"].endswith(f"job-queue/{moto_server.QUEUE}")
@@ -281,18 +362,18 @@ def test_batch_job_has_the_task_in_its_environment(aws: Moto) -> None:
 
 def test_batch_refuses_with_the_cause_when_nobody_answers(aws: Moto) -> None:
     with pytest.raises(DispatchUnavailable) as caught:
-        BatchDispatcher(queue=moto_server.QUEUE, definition="no-such-definition").submit(a_task())
+        BatchDispatcher(moto_server.places(definition="no-such-definition")).submit(a_task())
     assert caught.value.__cause__ is not None
 
 
 def test_batch_is_not_ready_with_a_queue_that_takes_no_jobs(aws: Moto) -> None:
     boto3.client("batch").update_job_queue(jobQueue=moto_server.QUEUE, state="DISABLED")
     with pytest.raises(DispatchUnavailable):
-        BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION).check()
+        BatchDispatcher(moto_server.places()).check()
 
 
 def test_batch_job_that_has_ended_is_gone_and_can_be_stopped(aws: Moto) -> None:
-    batch = BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION)
+    batch = BatchDispatcher(moto_server.places())
     task = a_task()
     task = replace(task, job_id=batch.submit(task))  # moto's jobs end at once
     assert batch.look([task])[task.task_id].state is JobState.GONE
@@ -302,6 +383,6 @@ def test_batch_job_that_has_ended_is_gone_and_can_be_stopped(aws: Moto) -> None:
 
 def test_batch_job_tells_its_task_by_its_name(aws: Moto) -> None:
     task = a_task()
-    job_id = BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION).submit(task)
+    job_id = BatchDispatcher(moto_server.places()).submit(task)
     (job,) = boto3.client("batch").describe_jobs(jobs=[job_id])["jobs"]
     assert task_of(job["jobName"]) == task.task_id

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,19 @@ from core.aws.task_store import DynamoTaskStore
 from core.errors import InternalError, TaskChanged, TaskExists, TaskNotFound
 from core.local.task_store import SqliteTaskStore
 from core.ports import TaskStore
-from core.task import Failure, FailureCode, Media, Progress, Stage, Status, Stream, Task, Timings
+from core.task import (
+    Failure,
+    FailureCode,
+    Media,
+    Notice,
+    NoticeStatus,
+    Progress,
+    Stage,
+    Status,
+    Stream,
+    Task,
+    Timings,
+)
 from support import moto_server
 from support.builders import NOW, a_task, an_output, task_in
 from support.moto_server import Moto
@@ -33,7 +45,7 @@ if TYPE_CHECKING:
 
 def a_full_task() -> Task:
     """Every field of a task, and of all that it is made of, set to something that is not its default."""
-    task = task_in(Status.RUNNING)
+    task = moves.claim(task_in(Status.RUNNING), now=NOW + timedelta(hours=1), owner="worker-2", job_id="job-0")
     stream = Stream(
         type="video", codec="h264", width=1920, height=1080, frame_rate=29.97, pixel_format="yuv420p",
         sample_aspect_ratio="1:1", channels=2, channel_layout="stereo", sample_rate=48000, bit_rate=5_000_000,
@@ -43,8 +55,20 @@ def a_full_task() -> Task:
         task,
         command='-i "a b.mp4" -vf "drawtext=text=\'ü 日本\'" out.mp4',
         job_id="job-1",
+        fingerprint="ab" * 32,
+        callback_url="https://callbacks.example/ended?token=1",
+        result_ttl_seconds=3600,
         finished_at=NOW,
         dispatch_due_at=NOW,
+        expires_at=NOW,
+        purged_at=NOW,
+        tidy_due_at=NOW,
+        queue_reason="No machine yet.",
+        notices=(
+            Notice(channel="webhook", status=NoticeStatus.ABANDONED, tries=9, error="No."),
+            Notice(channel="event", status=NoticeStatus.DELIVERED, tries=1, due_at=NOW, delivered_at=NOW),
+        ),
+        unread={"priority": 5},
         stage=Stage.UPLOADING,
         progress=Progress(percent=12.5, frame=3, fps=25.0, speed=1.5, out_time_seconds=0.12, eta_seconds=9.0),
         timings=Timings(download_seconds=1.5, transcode_seconds=2.5, upload_seconds=3.5),
@@ -62,7 +86,9 @@ def test_create_returns_the_task_with_its_version(store: TaskStore) -> None:
 
 
 def test_create_keeps_every_field(store: TaskStore) -> None:
-    stored = store.create(a_full_task())
+    full = a_full_task()
+    assert [field.name for field in fields(Task) if getattr(full, field.name) in (None, (), {})] == []
+    stored = store.create(full)
     assert store.get(stored.task_id) == stored
 
 
@@ -165,17 +191,67 @@ def test_due_lists_what_is_due_the_longest_due_first(store: TaskStore) -> None:
     assert store.due(NOW, limit=10) == []
 
 
+def test_due_lists_those_that_no_longer_go_on_apart(store: TaskStore) -> None:
+    """Any number of them must not keep a sweep from those that live."""
+    for status in (Status.QUEUED, Status.RUNNING):
+        store.create(task_in(status))
+    completed = store.create(task_in(Status.COMPLETED))  # nothing is to be done for it, ever
+    failed = store.create(task_in(Status.FAILED))
+    pending = store.create(replace(task_in(Status.PENDING), created_at=NOW - timedelta(days=1)))
+    canceled = store.create(task_in(Status.CANCELED))
+    ever = NOW + timedelta(days=365)
+    assert store.due(ever, limit=10, live=False) == [failed, pending, canceled]
+    assert store.due(ever, limit=2, live=False) == [failed, pending]
+    assert completed not in store.due(ever, limit=10)
+    assert len(store.due(ever, limit=10)) == 2
+
+
 def test_due_follows_a_task_through_its_life(store: TaskStore) -> None:
-    late = NOW + timedelta(days=1)
+    late = NOW + timedelta(days=365)
+
+    def lists() -> tuple[list[Task], list[Task]]:
+        return list(store.due(late, limit=10)), list(store.due(late, limit=10, live=False))
+
     task = store.create(a_task())
-    assert store.due(late, limit=10) == []
+    assert lists() == ([], [task])
     queued = store.replace(moves.execute(task, now=NOW), task)
-    assert store.due(late, limit=10) == [queued]
+    assert lists() == ([queued], [])
     running = store.replace(moves.claim(queued, now=NOW, owner="w"), queued)
-    assert store.due(late, limit=10) == [running]
+    assert lists() == ([running], [])
     error = Failure.of(FailureCode.MEDIA_INVALID, "No.")
-    store.replace(moves.fail(running, now=NOW, fence=1, error=error, timings=Timings()), running)
-    assert store.due(late, limit=10) == []
+    ended = moves.fail(running, now=NOW, fence=1, error=error, timings=Timings(), retry_after=timedelta(0))
+    failed = store.replace(ended, running)
+    assert lists() == ([], [failed])
+    store.forget(failed)
+    assert lists() == ([], [])
+
+
+def test_forget_leaves_nothing_of_the_task(store: TaskStore) -> None:
+    task, other = store.create(a_task()), store.create(a_task())
+    store.forget(task)
+    for _ in range(2):
+        with pytest.raises(TaskNotFound):
+            store.get(task.task_id)
+        with pytest.raises(TaskNotFound):
+            store.forget(task)
+    assert store.get(other.task_id) == other
+    assert store.create(task) == task  # its id is free again
+
+
+def test_forget_of_a_version_that_is_no_more_is_refused(store: TaskStore) -> None:
+    task = store.create(a_task())
+    queued = store.replace(moves.execute(task, now=NOW), task)
+    with pytest.raises(TaskChanged):
+        store.forget(task)
+    assert store.get(task.task_id) == queued
+
+
+def test_what_a_later_version_keeps_in_a_task_outlives_a_write_by_this_one(store: TaskStore) -> None:
+    later = {"priority": 5, "labels": {"team": ["a", "ü"]}}
+    task = store.create(a_task(unread=later))
+    assert store.get(task.task_id).unread == later
+    store.replace(moves.execute(store.get(task.task_id), now=NOW), task)
+    assert store.get(task.task_id) == replace(moves.execute(task, now=NOW), version=2, unread=later)
 
 
 def test_due_finds_many(store: TaskStore) -> None:
@@ -269,7 +345,7 @@ def test_dynamo_takes_its_own_write_for_its_own_when_the_answer_was_lost(aws: Mo
 
 def test_dynamo_keeps_only_what_conditions_and_the_index_need_beside_the_body(aws: Moto) -> None:
     store = DynamoTaskStore(moto_server.TABLE)
-    queued, ended = store.create(task_in(Status.QUEUED)), store.create(task_in(Status.FAILED))
+    queued, ended = store.create(task_in(Status.QUEUED)), store.create(task_in(Status.COMPLETED))
     items = {item["task_id"]["S"]: item for item in boto3.client("dynamodb").scan(TableName=moto_server.TABLE)["Items"]}
     assert set(items[ended.task_id]) == {"task_id", "version", "status", "created_at", "body"}
     assert set(items[queued.task_id]) == {*items[ended.task_id], "due_shard", "due_at"}

@@ -77,6 +77,8 @@ def test_register_stores_a_pending_task_and_shows_it(api: Api) -> None:
         "expires_at": None,
         "purged_at": None,
         "correlation_id": "order-1",
+        "callback_url": None,
+        "notices": [],
     }
     assert answer.headers["location"] == f"/ffmpeg/status/{task['task_id']}"
     assert task_of(api.http.get(answer.headers["location"])) == task

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from core.task import Ending
 from support import footage
 from support.service import Service, ServiceFailed, running
 from support.source_server import SourceServer, serving
@@ -203,7 +205,6 @@ def test_playlist_is_stored_with_its_segments_and_plays(service: Service, source
     [
         ("status/404", "DOWNLOAD_FAILED", "The source of in.mp4 answered 404 (Not Found)."),
         ("status/403?X-Amz-Signature=secret", "SOURCE_EXPIRED", "its signed link has most likely expired"),
-        (f"always-cut/{CLIP}", "DOWNLOAD_FAILED", "broke off before all of it had arrived"),
         ("html", "MEDIA_INVALID", "The input in.mp4 is not media: the source sent a web page."),
         ("json", "MEDIA_INVALID", "The input in.mp4 is not media: the source sent a JSON document."),
         ("empty", "MEDIA_INVALID", "The input in.mp4 is empty (0 bytes)."),
@@ -238,7 +239,6 @@ def test_first_bad_input_ends_the_download_of_the_others(service: Service, sourc
         ("-i in.mp4 -c:v nosuchcodec out.mp4", "TRANSCODE_FAILED", "nosuchcodec"),
         ("-i in.mp4 -ss 100 -c copy out.mp4", "OUTPUT_MISSING", "out.mp4"),
         ("-i in.mp4 -map 0:s out.mp4", "TRANSCODE_FAILED", ""),
-        ("-i in.mp4 -c:v h264_nvenc out.mp4", "GPU_UNAVAILABLE", ""),
     ],
 )
 def test_bad_command_fails_the_task_with_ffmpegs_own_words(
@@ -252,6 +252,26 @@ def test_bad_command_fails_the_task_with_ffmpegs_own_words(
         assert task["error"]["details"]["log"]
     assert "/in/i0" not in str(task)
     assert str(service.data_dir) not in str(task)
+
+
+@pytest.mark.parametrize(
+    ("command", "path", "code", "words"),
+    [
+        (TRANSCODE, f"always-cut/{CLIP}", "DOWNLOAD_FAILED", "broke off before all of it had arrived"),
+        ("-i in.mp4 -c:v h264_nvenc out.mp4", f"media/{CLIP}", "GPU_UNAVAILABLE", ""),
+    ],
+)
+def test_failure_that_may_pass_is_to_be_tried_again(
+    service: Service, source: SourceServer, command: str, path: str, code: str, words: str
+) -> None:
+    task_id = service.register(command, {"in.mp4": f"{source.url}/{path}"}, "out.mp4")
+
+    assert any(task["status"] == "queued" and task["attempt"] for task in service.follow(task_id))
+    (attempt,) = service.stored(task_id).attempts
+
+    assert (attempt.ending, attempt.code) == (Ending.FAILED, code)
+    assert words in str(attempt.message)
+    assert scratch(service) == []
 
 
 def test_source_of_unknown_duration_shows_frames_and_no_percent(service: Service, source: SourceServer) -> None:
@@ -357,11 +377,15 @@ def test_killed_worker_is_replaced(source: SourceServer, tmp_path: Path) -> None
         (worker,) = direct_children(service.process.pid)
         family = children(worker)
 
+        killed_at = datetime.now(UTC)
         os.kill(worker, signal.SIGKILL)
 
         assert gone(family)
         task = service.ended(task_id, seconds=240)
         assert (task["status"], task["attempt"]) == ("completed", 2)
+        first, second = service.stored(task_id).attempts
+        assert (first.ending, second.ending) == (Ending.LOST, Ending.COMPLETED)
+        assert (second.started_at - killed_at).total_seconds() < 5
         # what the killed one left on the disk is gone too
         assert scratch(service) == []
 

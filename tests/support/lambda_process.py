@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,14 +57,16 @@ class LambdaProcess:
 
 
 @contextmanager
-def started(env: Mapping[str, str], folder: Path, *, module: str = "handlers.api") -> Iterator[LambdaProcess]:
+def started(
+    env: Mapping[str, str], folder: Path, *, program: Sequence[str] = (__file__,), module: str = "handlers.api"
+) -> Iterator[LambdaProcess]:
     """The function of `module` with exactly the environment `env`, and what a process needs to run at all."""
     reading, writing = os.pipe()
     log_file = folder / "function.log"
     own = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "AWS_LAMBDA_FUNCTION_NAME": "api"}
     with log_file.open("w") as log, os.fdopen(reading) as answers:
         process = subprocess.Popen(
-            [sys.executable, __file__, str(writing), module],
+            [sys.executable, *program, str(writing), module],
             env={**own, **env},
             cwd=folder,
             stdin=subprocess.PIPE,

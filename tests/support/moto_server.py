@@ -18,12 +18,20 @@ import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from core.aws.dispatcher import Place
+
 REGION: Final = "eu-central-1"
 TABLE = "tasks"
 BUCKET = "outputs-bucket"
 QUEUE = "transcode"
 DEFINITION = "transcode"
 COMMAND = ("python", "-m", "handlers.batch_worker")
+
+
+def places(*, queue: str = QUEUE, definition: str = DEFINITION) -> Mapping[str, Place]:
+    """One place for all that is computed."""
+    return {"gpu": Place(queue, definition), "cpu": Place(queue, definition)}
+
 
 # The table as the service needs it; also what infra/template.yaml is compared with.
 TABLE_SCHEMA: Mapping[str, Any] = {

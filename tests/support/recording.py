@@ -1,10 +1,10 @@
-"""A Dispatcher that starts nothing and remembers what it was asked for, or refuses."""
+"""A Dispatcher and a Channel that do nothing and remember what they were asked for, or refuse."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from core.errors import DispatchUnavailable
-from core.ports import JobState, Sighting
+from core.errors import DispatchDelayed, DispatchUnavailable
+from core.ports import JobState, NotDelivered, Sighting
 from core.task import Task
 
 
@@ -12,27 +12,51 @@ from core.task import Task
 class RecordingDispatcher:
     submitted: list[Task] = field(default_factory=list)
     stopped: list[Task] = field(default_factory=list)
+    asked: int = 0
     jobs: dict[str, Sighting] = field(default_factory=dict)  # by job id; all others are gone
-    refusing: bool = False
+    refusing: bool = False  # somebody has to mend something
+    delaying: bool = False  # too many requests
+    losing: bool = False  # it takes the task, and its answer is lost
     meanwhile: Callable[[Task], object] | None = None  # what happens elsewhere before submit returns
 
     def submit(self, task: Task) -> str:
-        if self.refusing:
-            raise DispatchUnavailable
+        self._answer()
         self.submitted.append(task)
         if self.meanwhile:
             self.meanwhile(task)
+        if self.losing:
+            raise DispatchDelayed("No answer.")
         return f"job-{len(self.submitted)}"
 
     def look(self, tasks: Sequence[Task]) -> Mapping[str, Sighting]:
-        if self.refusing:
-            raise DispatchUnavailable
+        self.asked += 1
+        self._answer()
         return {task.task_id: self.jobs.get(task.job_id or "", Sighting(JobState.GONE)) for task in tasks}
 
     def stop(self, task: Task) -> None:
-        if self.refusing:
-            raise DispatchUnavailable
+        self._answer()
         self.stopped.append(task)
 
     def check(self) -> str:
         return f"{len(self.submitted)} submitted"
+
+    def _answer(self) -> None:
+        if self.refusing:
+            raise DispatchUnavailable
+        if self.delaying:
+            raise DispatchDelayed("Too many requests.")
+
+
+@dataclass
+class RecordingChannel:
+    delivered: list[Task] = field(default_factory=list)
+    failure: Exception | None = None  # what becomes of the next ones, NotDelivered or a crash
+
+    def deliver(self, task: Task) -> None:
+        self.delivered.append(task)
+        if self.failure:
+            raise self.failure
+
+
+REFUSED = NotDelivered("The receiver answered 500.")
+REFUSED_FOR_GOOD = NotDelivered("The receiver answered 410.", final=True)

@@ -6,16 +6,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from core.local.task_store import SqliteTaskStore
+from core.task import Task
+
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30
+PYTHONPATH = f"{ROOT / 'src'}:{ROOT / 'tests'}"
 ENDED = frozenset({"completed", "failed", "canceled"})
+PROGRAM = ("-m", "handlers.local")
 
 
 class ServiceFailed(Exception):
@@ -42,6 +47,17 @@ class Service:
         task: dict[str, Any] = self.http.get(f"/ffmpeg/status/{task_id}").raise_for_status().json()
         return task
 
+    def execute(self, task_id: str) -> None:
+        self.http.post(f"/ffmpeg/execute/{task_id}").raise_for_status()
+
+    def cancel(self, task_id: str) -> httpx.Response:
+        return self.http.post(f"/ffmpeg/cancel/{task_id}")
+
+    def stored(self, task_id: str) -> Task:
+        """The task as it is stored, with what the API does not show."""
+        with contextlib.closing(SqliteTaskStore(self.data_dir / "tasks.db")) as store:
+            return store.get(task_id)
+
     def follow(self, task_id: str, *, seconds: float = 120, every: float = 0.05) -> Iterator[dict[str, Any]]:
         """The task again and again, until it has ended."""
         deadline = time.monotonic() + seconds
@@ -62,16 +78,16 @@ class Service:
 
 
 @contextlib.contextmanager
-def running(data_dir: Path, **settings: str) -> Iterator[Service]:
+def running(data_dir: Path, *, program: Sequence[str] = PROGRAM, **settings: str) -> Iterator[Service]:
     """A service on `data_dir`, ended politely afterwards. Raises ServiceFailed when it does not start."""
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "service.log"
-    env = {**os.environ, "PORT": "0", "DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT / "src")}
+    env = {**os.environ, "PORT": "0", "DATA_DIR": str(data_dir), "PYTHONPATH": PYTHONPATH}
     # The sources of the tests are on loopback.
     env |= {"ALLOW_PRIVATE_NETWORKS": "127.0.0.0/8", **settings}
     with log.open("ab") as log_file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "handlers.local"],
+            [sys.executable, *program],
             env=env,
             cwd=data_dir,
             stdout=subprocess.PIPE,

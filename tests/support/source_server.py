@@ -6,6 +6,8 @@
 /always-cut/NAME     breaks off half-way each time
 /status/CODE         answers with that status
 /flaky/CODE/NAME     answers with that status once, then with the file
+/busy/N/NAME         answers 503 N times, then with the file
+/held/NAME           sends half of the file to the first who asks, and then nothing; to the others all of it
 /redirect/N/NAME     N redirects, then the file
 /redirect-to?URL     a redirect to URL
 /endless             bytes without end, with no length
@@ -93,6 +95,25 @@ class _Handler(BaseHTTPRequestHandler):
             self._status(code)
         else:
             self._media(name)
+
+    def _busy(self, rest: str) -> None:
+        count, _, name = rest.partition("/")
+        if self.server.asked[self.path] <= int(count):
+            self._status("503")
+        else:
+            self._media(name)
+
+    def _held(self, name: str) -> None:
+        if self.server.asked[self.path] > 1:
+            self._media(name)
+            return
+        body = self._bytes(name)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2])
+        self.wfile.flush()
+        self.server.closing.wait(SILENCE_SECONDS)
 
     def _redirect(self, rest: str) -> None:
         count, _, name = rest.partition("/")

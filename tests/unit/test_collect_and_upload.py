@@ -2,8 +2,10 @@
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -101,8 +103,10 @@ class Recording(FolderObjectStore):
         super().__init__(root, base_url="http://127.0.0.1", secret=b"secret")
         self.order: list[str] = []
 
-    def put_file(self, key: str, path: Path, *, sha256: str, content_type: str) -> None:
-        super().put_file(key, path, sha256=sha256, content_type=content_type)
+    def put_file(
+        self, key: str, path: Path, *, sha256: str, content_type: str, on_piece: Callable[[], None] = lambda: None
+    ) -> None:
+        super().put_file(key, path, sha256=sha256, content_type=content_type, on_piece=on_piece)
         self.order.append(key)
 
 
@@ -146,10 +150,10 @@ def test_upload_says_when_the_store_fails(tmp_path: Path) -> None:
 
 def test_upload_notices_what_did_not_arrive_whole(tmp_path: Path) -> None:
     class Lossy(Recording):
-        def put_file(self, key: str, path: Path, *, sha256: str, content_type: str) -> None:
+        def put_file(self, key: str, path: Path, **more: Any) -> None:
             half = shutil.copy(path, path.with_suffix(".half"))
             Path(half).write_bytes(path.read_bytes()[:3])
-            super().put_file(key, Path(half), sha256=sha256, content_type=content_type)
+            super().put_file(key, Path(half), **more)
 
     with pytest.raises(TaskFailed, match=r"a\.mp4 did not arrive whole"):
         upload(Lossy(tmp_path / "store"), [finished(tmp_path / "out", "a.mp4", 0)], prefix="p", stop=Event())

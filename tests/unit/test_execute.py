@@ -1,6 +1,5 @@
-"""Execute, on a real SQLite store: handed over once, however often and by however many it is asked for."""
+"""Execute and submit, on a real SQLite store: handed over once, however often and by however many it is asked for."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -11,27 +10,15 @@ import pytest
 from core import moves
 from core.errors import DispatchUnavailable, TaskEnded, TaskNotFound
 from core.execute import execute
-from core.local.object_store import FolderObjectStore
 from core.local.task_store import SqliteTaskStore
+from core.moves import QUEUE_PATIENCE, SUBMIT_GRACE
 from core.ports import Services
-from core.task import QUEUE_PATIENCE, SUBMIT_GRACE, Status, Task
+from core.submit import AGAIN_AFTER, submit
+from core.task import Status, Task
 from support.builders import NOW, a_task, task_in
 from support.recording import RecordingDispatcher
 
 LATER = NOW + timedelta(minutes=1)
-
-
-@pytest.fixture
-def dispatcher() -> RecordingDispatcher:
-    return RecordingDispatcher()
-
-
-@pytest.fixture
-def services(tmp_path: Path, dispatcher: RecordingDispatcher) -> Iterator[Services]:
-    store = SqliteTaskStore(tmp_path / "tasks.db")
-    objects = FolderObjectStore(tmp_path / "objects", base_url="http://127.0.0.1:1", secret=b"secret")
-    yield Services(store=store, objects=objects, dispatcher=dispatcher)
-    store.close()
 
 
 def test_execute_stores_then_submits_then_notes_the_job(services: Services, dispatcher: RecordingDispatcher) -> None:
@@ -107,11 +94,49 @@ def test_execute_without_a_dispatcher_keeps_the_task_queued_and_due(
     dispatcher.refusing = True
     with pytest.raises(DispatchUnavailable) as caught:
         execute(services, task.task_id, now=NOW)
-    assert caught.value.details == {"task_id": task.task_id, "retry_after_seconds": 5}
     kept = services.store.get(task.task_id)
-    assert kept == replace(moves.execute(task, now=NOW), version=3, dispatch_due_at=NOW)
+    assert kept.dispatch_due_at is not None
+    delay = kept.dispatch_due_at - NOW
+    assert AGAIN_AFTER / 2 <= delay <= AGAIN_AFTER * 1.5
+    assert caught.value.details == {"task_id": task.task_id, "retry_after_seconds": round(delay.total_seconds())}
+    reason = DispatchUnavailable().message
+    assert kept == replace(moves.execute(task, now=NOW), version=3, dispatch_due_at=NOW + delay, queue_reason=reason)
     dispatcher.refusing = False
-    assert execute(services, task.task_id, now=NOW).job_id == "job-1"
+    assert execute(services, task.task_id, now=NOW + delay).job_id == "job-1"
+
+
+@pytest.mark.parametrize(("fault", "jobs"), [("delaying", 0), ("losing", 1)])
+def test_submit_that_gets_no_answer_leaves_the_task_to_be_handed_over_again(
+    services: Services, dispatcher: RecordingDispatcher, fault: str, jobs: int
+) -> None:
+    task = services.store.create(task_in(Status.QUEUED))
+    setattr(dispatcher, fault, True)
+    result = submit(services, task, now=LATER, chance=lambda: 0.5)
+    reason = "Too many requests." if fault == "delaying" else "No answer."
+    assert result == replace(task, version=2, dispatch_due_at=LATER + AGAIN_AFTER, queue_reason=reason)
+    assert services.store.get(task.task_id) == result
+    assert services.store.due(LATER + AGAIN_AFTER, limit=10) == [result]
+    assert len(dispatcher.submitted) == jobs
+
+
+def test_submit_after_a_delay_forgets_the_reason_for_it(services: Services, dispatcher: RecordingDispatcher) -> None:
+    task = services.store.create(replace(task_in(Status.QUEUED), queue_reason="Too many requests."))
+    result = submit(services, task, now=LATER)
+    assert result == replace(task, version=2, job_id="job-1", queue_reason=None, dispatch_due_at=LATER + QUEUE_PATIENCE)
+
+
+@pytest.mark.parametrize("fault", ["losing", "refusing"])
+def test_submit_lets_what_happened_meanwhile_stand(
+    services: Services, dispatcher: RecordingDispatcher, fault: str
+) -> None:
+    seen = services.store.create(task_in(Status.QUEUED))
+    canceled = services.store.replace(moves.cancel(seen, now=NOW), seen)
+    setattr(dispatcher, fault, True)
+    try:
+        assert submit(services, seen, now=LATER) == canceled
+    except DispatchUnavailable:
+        assert fault == "refusing"
+    assert services.store.get(seen.task_id) == canceled
 
 
 def test_execute_is_content_when_the_worker_claims_first(services: Services, dispatcher: RecordingDispatcher) -> None:

@@ -93,7 +93,7 @@ def test_fetch_continues_where_it_was_cut(tmp_path: Path) -> None:
         ("endless", FailureCode.SOURCE_TOO_LARGE, False, "is larger than the 10000000 bytes"),
         ("announces/10000001", FailureCode.SOURCE_TOO_LARGE, False, "is larger than the 10000000 bytes"),
         ("announces/1000", FailureCode.DOWNLOAD_FAILED, True, "broke off before all of it had arrived"),
-        ("silent", FailureCode.DOWNLOAD_FAILED, True, "sent nothing for too long (3 attempts were made)."),
+        ("silent", FailureCode.DOWNLOAD_FAILED, True, "did not answer within 0.5 seconds (3 attempts were made)."),
         (f"gzip/{CLIP}", FailureCode.DOWNLOAD_FAILED, False, "sends its bytes encoded"),
     ],
 )

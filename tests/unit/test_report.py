@@ -78,7 +78,7 @@ def test_reporter_writes_no_more_often_than_it_may(store: CountingStore, claimed
 def test_reporter_stops_the_worker_of_a_task_that_another_one_took(store: CountingStore, claimed: Task) -> None:
     stop = threading.Event()
     with reporter(store, claimed, stop=stop) as reporting:
-        store.replace(moves.lose(claimed, now=now(), fence=1), claimed)
+        store.replace(moves.lose(claimed, now=now(), fence=1, gone=True), claimed)
 
         reporting.progressed(Progress(percent=1.0))
 

@@ -33,6 +33,33 @@ def test_buckets_count_only_where_there_is_a_role_to_read_them() -> None:
     assert Settings.from_env({"INPUT_BUCKETS": "media"}).url_policy.buckets == ()
 
 
+ONE = "whsec_" + "c2VjcmV0" * 4
+
+
+@pytest.mark.parametrize("text", [ONE, f"{ONE} {ONE[:-8]}dGVyY2Vz", f"  {ONE}  {ONE}  "])
+def test_webhook_secret_is_one_or_two(text: str) -> None:
+    assert (Settings.from_env({"WEBHOOK_SECRET": text}).webhook_secret or "").split() == text.split()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hunter2", "whsec_", ONE[6:], f"{ONE[:-8]}", f"{ONE},{ONE}", f"{ONE} {ONE} {ONE}", f"{ONE} hunter2", f"{ONE}!"],
+)
+def test_bad_webhook_secret_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        Settings.from_env({"WEBHOOK_SECRET": text})
+
+    assert caught.value.faults == [
+        "WEBHOOK_SECRET: must be whsec_ and then 24 to 64 bytes in base64; or two of these, with a space between them"
+    ]
+
+
+def test_webhook_secret_is_for_those_who_send_alone() -> None:
+    settings = Settings.from_env({"WEBHOOK_SECRET": ONE})
+    assert ONE not in repr(settings)
+    assert ONE not in str(settings.to_env())
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [

@@ -10,7 +10,19 @@ from pydantic import ValidationError
 from core import moves, register
 from core import task as domain
 from core.errors import InvalidArgument
-from core.task import Attempt, Ending, Failure, FailureCode, Media, Progress, Status, Stream, Timings
+from core.task import (
+    Attempt,
+    Ending,
+    Failure,
+    FailureCode,
+    Media,
+    Notice,
+    NoticeStatus,
+    Progress,
+    Status,
+    Stream,
+    Timings,
+)
 from handlers.web import models
 from handlers.web.routes import poll_seconds
 from support.builders import NOW, an_output, task_in
@@ -60,7 +72,7 @@ def test_registration_wants_outputs_in_one_way(outputs: dict[str, Any], field: s
     assert refused.value.details == {"field": field}
 
 
-@pytest.mark.parametrize("name", ["metadata", "callback_url", "batch_id", "preset", "options", "timeout_seconds"])
+@pytest.mark.parametrize("name", ["metadata", "batch_id", "preset", "options", "timeout_seconds"])
 def test_registration_takes_no_field_that_is_not_there_yet(name: str) -> None:
     with pytest.raises(ValidationError):
         models.Registration.model_validate({**BODY, "output_filename": "b.mp4", name: None})
@@ -99,9 +111,44 @@ def test_nothing_of_a_url_is_shown_that_may_be_secret() -> None:
     assert made.input_files == {"a.mp4": "https://media.example.com:8443/a%20b.mp4?..."}
 
 
+def test_callback_url_is_shown_without_its_query() -> None:
+    made = shown(replace(task_in(Status.PENDING), callback_url="https://hooks.example.com/ended?token=s3cr3t"))
+    assert made.callback_url == "https://hooks.example.com/ended?..."
+    assert shown(task_in(Status.PENDING)).callback_url is None
+
+
+def test_notices_are_shown_as_they_stand() -> None:
+    tried = Notice(channel="webhook", tries=1, due_at=NOW, error="The receiver answered 500.")
+    told = Notice(channel="event", status=NoticeStatus.DELIVERED, tries=1, delivered_at=NOW)
+    assert shown(replace(task_in(Status.COMPLETED), notices=(tried, told))).model_dump()["notices"] == (
+        {
+            "channel": "webhook",
+            "status": "pending",
+            "tries": 1,
+            "due_at": NOW,
+            "delivered_at": None,
+            "error": "The receiver answered 500.",
+        },
+        {
+            "channel": "event",
+            "status": "delivered",
+            "tries": 1,
+            "due_at": None,
+            "delivered_at": NOW,
+            "error": None,
+        },
+    )
+
+
+def test_registration_takes_a_callback_url() -> None:
+    body = models.Registration.model_validate({**BODY, "output_filename": "b.mp4", "callback_url": "https://a.b/c"})
+    assert body.to_domain().callback_url == "https://a.b/c"
+
+
 @pytest.mark.parametrize(
     ("wire", "value"),
     [
+        (models.Notice, Notice(channel="webhook", tries=3)),
         (models.Progress, Progress(percent=1.5, frame=2, fps=3.0, speed=4.0, out_time_seconds=5.0, eta_seconds=6.0)),
         (models.Stream, Stream(type="video", codec="h264", width=2, height=4, frame_rate=25.0)),
         (models.Media, Media(container="mp4", duration_seconds=1.0, streams=(Stream(type="audio", codec="aac"),))),

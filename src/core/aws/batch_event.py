@@ -3,7 +3,7 @@
 Pure. Nothing else is taken from an event: it may be late, doubled or overtaken, and so is a hint and no fact.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from core.aws import dispatcher
@@ -15,7 +15,7 @@ class Malformed(ValueError):
     """This is no event of AWS Batch: it lacks what they all have."""
 
 
-def task_of(event: Any, *, queues: Collection[str]) -> str | None:
+def task_of(event: Any, *, queues: Iterable[str]) -> str | None:
     """The task whose job the event is about, None when the job is none of ours in `queues`. Raises Malformed."""
     if (_text(event, "source"), _text(event, "detail-type")) not in _KINDS:
         return None

@@ -7,7 +7,7 @@ with the first client: it takes as long as all else that a Lambda function loads
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -35,6 +35,14 @@ def batch() -> "BatchClient":
     with _making:
         # Submitting takes up to a second or two when it is well; the API request around it has 29 s.
         return boto3.client("batch", config=_bounds(connect=2, read=8, tries=2))
+
+
+def events() -> Any:
+    import boto3
+
+    with _making:
+        # The notice waits for nobody, and is sent again by the aftermath: at worst about 12 s, like a webhook.
+        return boto3.client("events", config=_bounds(connect=2, read=3, tries=2))
 
 
 def s3() -> "S3Client":

@@ -159,7 +159,7 @@ class LocalDispatcher:
         return code
 
     def _seen(self, task_id: str) -> Sighting:
-        if task_id in self._running:
+        if self._running.get(task_id):
             return Sighting(JobState.RUNNING)
         return Sighting(JobState.COMING if task_id in self._waiting else JobState.GONE)
 

@@ -12,8 +12,8 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from core.errors import InternalError, InvalidArgument
 from core.ports import StoredObject
 
 _SECRET_BYTES = 32
+_PIECE_BYTES = 1024**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +51,14 @@ class FolderObjectStore:
     ) -> None:
         """Publish the file without copying it where the file system allows: it must not be written to any more."""
         folder, name = _split(key)
+        on_piece()
         try:
             before = self._find(key)
             # The name of what is replaced is not used again: somebody may just have read that it stands for that.
-            placed = _place(path, self._files / folder, uuid4().hex if before else name)
-            note = {"file": placed.name, "sha256": sha256, "content_type": content_type}
-            _write_note(self._about / folder / name, note)
+            placed = _place(path, self._files / folder, uuid4().hex if before else name, on_piece=on_piece)
+            with _undone_by_errors(placed):
+                note = {"file": placed.name, "sha256": sha256, "content_type": content_type}
+                _write_note(self._about / folder / name, note)
             if before:
                 before.path.unlink(missing_ok=True)
         except OSError as error:
@@ -93,17 +96,17 @@ class FolderObjectStore:
         return None
 
     def delete(self, folder: str, *, keep: str | None = None) -> int:
-        count = 0
-        for note in [path for path in (self._about / folder).rglob("*") if path.is_file()]:
-            key = note.relative_to(self._about).as_posix()
-            if keep is not None and key.startswith(f"{keep}/"):
-                continue
-            found = self._find(key)
-            note.unlink(missing_ok=True)
-            if found:
-                found.path.unlink(missing_ok=True)
-            count += 1
-        return count
+        """A put into the folder at the same time is seen by it, fails, or comes after it."""
+        for path in (folder, keep or folder):
+            _split(path)
+        try:
+            published = self._published(folder, keep=keep)
+            # First what shows the objects, so that none is there in part.
+            for tree in (self._about, self._files):
+                _clear(tree / folder, keep=tree / keep if keep else None)
+        except OSError as error:
+            raise InternalError("The outputs could not be deleted.") from error
+        return len(published)
 
     def check(self) -> str:
         try:
@@ -120,25 +123,31 @@ class FolderObjectStore:
         folder, name = _split(key)
         try:
             note = json.loads((self._about / folder / name).read_bytes())
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):  # ValueError: a draft's
             return None
         path = self._files / folder / note["file"]
         if not path.exists():
             return None
         return FoundFile(path=path, content_type=note["content_type"], sha256=note["sha256"])
 
+    def _published(self, folder: str, *, keep: str | None) -> set[Path]:
+        walk = _walk(self._about / folder, keep=self._about / keep if keep else None)
+        notes = (parent / name for parent, names in walk for name in names)
+        found = (self._find(note.relative_to(self._about).as_posix()) for note in notes)
+        return {file.path for file in found if file}
+
     def _signature(self, folder: str, expires: int) -> str:
         return hmac.new(self._secret, f"{expires}\n{folder}".encode(), hashlib.sha256).hexdigest()
 
 
 def load_secret(path: Path) -> bytes:
-    """The key that links are signed with; made once, readable by its owner only, and the same for all who ask."""
+    """A key to sign with; made once, readable by its owner only, and the same for all who ask."""
     try:
         if not path.exists():
             _make_secret(path)
         return path.read_bytes()
     except OSError as error:
-        raise InternalError("The key for signing links cannot be read.") from error
+        raise InternalError("A key for signing, in the data folder, cannot be read.") from error
 
 
 def _make_secret(path: Path) -> None:
@@ -170,42 +179,74 @@ def _upwards(folder: str) -> list[str]:
     return ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
 
-def _place(source: Path, folder: Path, name: str) -> Path:
+def _place(source: Path, folder: Path, name: str, *, on_piece: Callable[[], None]) -> Path:
     """The bytes of `source` under `name` in `folder`, or under another name where that one is taken; on the disk."""
     if not stat.S_ISREG(source.lstat().st_mode):
         raise OSError("only a regular file can be stored")
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / name
     try:
-        _link_or_copy(source, target)
+        _link_or_copy(source, target, on_piece=on_piece)
     except FileExistsError:
         target = folder / uuid4().hex
-        _link_or_copy(source, target)
-    _sync(target)
-    _sync(folder)
+        _link_or_copy(source, target, on_piece=on_piece)
+    with _undone_by_errors(target):
+        _sync(target)
+        _sync(folder)
     return target
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path, *, on_piece: Callable[[], None]) -> None:
     try:
         os.link(source, target)
     except FileExistsError:
         raise
     except OSError:  # another file system, or another owner
-        _copy(source, target)
+        _copy(source, target, on_piece=on_piece)
         return
     # From here on the bytes are the store's: nobody is to open them for writing under their old name.
     with suppress(PermissionError):
         target.chmod(stat.S_IMODE(target.stat().st_mode) & ~0o222)
 
 
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as reader, target.open("xb") as writer:
-        try:
-            shutil.copyfileobj(reader, writer, 1024**2)
-        except OSError:
-            target.unlink()
-            raise
+def _copy(source: Path, target: Path, *, on_piece: Callable[[], None]) -> None:
+    with source.open("rb") as reader, target.open("xb") as writer, _undone_by_errors(target):
+        while piece := reader.read(_PIECE_BYTES):
+            writer.write(piece)
+            on_piece()
+        writer.flush()
+
+
+@contextmanager
+def _undone_by_errors(made: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        made.unlink(missing_ok=True)
+        raise
+
+
+def _walk(folder: Path, *, keep: Path | None) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder from here on down, save `keep`, with the names of its files; others may be at it meanwhile."""
+
+    def on_error(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error
+
+    for parent, folders, names in os.walk(folder, onerror=on_error):
+        folders[:] = [name for name in folders if Path(parent, name) != keep]
+        yield Path(parent), names
+
+
+def _clear(folder: Path, *, keep: Path | None) -> None:
+    emptied = []
+    for parent, names in _walk(folder, keep=keep):
+        for name in names:
+            (parent / name).unlink(missing_ok=True)
+        emptied.append(parent)
+    for parent in reversed(emptied):
+        with suppress(OSError):  # somebody has just put something there, or it holds what is kept
+            parent.rmdir()
 
 
 def _write_note(path: Path, note: dict[str, Any]) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 from core import urls
 from core.errors import UrlNotAllowed
 from core.ports import InputStore, InputTooLarge, InputUnreadable
-from core.task import FailureCode
 from core.worker import fetch
-from core.worker.failed import Stopped, TaskFailed
+from core.worker.failed import Stopped, download_failed
 
 SCHEME = "s3://"
 
@@ -31,13 +30,13 @@ def fetch_object(
     go_on()
     place = _checked(source, policy)
     if store is None or place is None:
-        raise _failed(source, "is in a bucket that is not open to this service.", retryable=False)
+        raise download_failed(source.name, "is in a bucket that is not open to this service.", retryable=False)
     try:
         return store.get_file(place.bucket, place.key, path, max_bytes=max_bytes, on_piece=go_on)
     except InputTooLarge:
         raise fetch.too_large(source.name, max_bytes) from None
     except InputUnreadable as error:
-        raise _failed(source, str(error), retryable=error.retryable) from error
+        raise download_failed(source.name, str(error), retryable=error.retryable) from error
     except OSError as error:
         raise fetch.disk_failure(error) from error
 
@@ -49,8 +48,3 @@ def _checked(source: fetch.Source, policy: urls.Policy) -> urls.Object | None:
     except UrlNotAllowed:
         return None
     return place if isinstance(place, urls.Object) else None
-
-
-def _failed(source: fetch.Source, what: str, *, retryable: bool) -> TaskFailed:
-    message = f"The source of {source.name} {what}"
-    return TaskFailed.of(FailureCode.DOWNLOAD_FAILED, message, retryable=retryable, details={"input": source.name})

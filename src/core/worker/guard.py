@@ -5,35 +5,39 @@ itself is dialled. So neither a rebinding name, nor a redirect, nor a proxy lead
 from outside like one where nobody listens: what is said must not tell what is inside.
 """
 
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpcore
 
 from core import addresses
 from core.urls import Policy
 
-_SLICE_SECONDS = 1.0  # how often a silent read asks whether it is still wanted
-_HEAD_END = b"\r\n\r\n"
-_MAX_HEAD_BYTES = 128 * 1024  # httpcore takes no longer ones
+_SLICE_SECONDS = 0.5  # how often what waits asks whether it is still wanted
+_HEAD_END = re.compile(rb"\n\r?\n")  # some servers leave the carriage returns out
+_MAX_HEAD_BYTES = 128 * 1024  # of all heads of an answer, the interim ones included
 
+T = TypeVar("T")
 Resolve = Callable[[str], Sequence[str]]
 Dial = Callable[[str, int, float | None], httpcore.NetworkStream]
 
-# Asked before each read, and now and then while it waits: gives the seconds that it may take, or raises to end it.
+# Asked before each read, and now and then while it or a connection is waited for: gives the seconds that a read may
+# take, or raises to end it.
 Patience = Callable[[], float]
 _patience: ContextVar[Patience] = ContextVar("patience")
 
 
 @contextmanager
 def reading_with(patience: Patience) -> Iterator[None]:
-    """What this thread reads from guarded connections is read with `patience`."""
+    """What this thread connects to, and reads from guarded connections, is waited for with `patience`."""
     token = _patience.set(patience)
     try:
         yield
@@ -100,14 +104,21 @@ class Guard(httpcore.NetworkBackend):
     def _judged(self, host: str, port: int, timeout: float | None) -> Sequence[str]:
         """The addresses behind `host`: all of them good, or none."""
         literal = addresses.read(host)
-        answers = [host] if literal else _in_time(lambda: self._network.resolve(host), timeout)
+        answers = [host] if literal else self._answers(host, timeout)
         judged = [addresses.read(answer) for answer in answers]
         if not all(address is not None and self._policy.reaches(address, port) for address in judged):
             return ()
         return [str(address) for address in judged]
 
+    def _answers(self, host: str, timeout: float | None) -> Sequence[str]:
+        """What the resolver, which has no timeout of its own, answers in time; or nothing."""
+        try:
+            return _aside(lambda: self._network.resolve(host), timeout)
+        except (OSError, UnicodeError):
+            return ()
+
     def _dialled(self, address: str, port: int, timeout: float | None) -> httpcore.NetworkStream:
-        stream = self._network.dial(address, port, timeout)
+        stream = _aside(lambda: self._network.dial(address, port, timeout), drop=lambda late: late.close())
         try:
             reached = addresses.read(self._network.peer(stream))
         except OSError:  # it was reset as soon as it was made
@@ -125,25 +136,25 @@ class Stream(httpcore.NetworkStream):
         self._inner = inner
         self._head = b""
         self._in_head = True
+        self._head_bytes = 0
         self._body_bytes = 0
+        self.ended = False  # the other side has closed it
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         patience = _patience.get()
         end = time.monotonic() + patience()
-        while True:
-            left = end - time.monotonic()
+        while (left := end - time.monotonic()) > 0:
             try:
                 data = self._inner.read(max_bytes, timeout=max(0.001, min(left, _SLICE_SECONDS)))
             except httpcore.ReadTimeout:
-                if left <= _SLICE_SECONDS:
-                    raise
                 patience()
             else:
                 self._count(data)
                 return data
+        raise httpcore.ReadTimeout("out of patience")
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._head, self._in_head, self._body_bytes = b"", True, 0
+        self._head, self._in_head, self._head_bytes, self._body_bytes = b"", True, 0, 0
         self._inner.write(buffer, timeout)
 
     def close(self) -> None:
@@ -152,7 +163,10 @@ class Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        return Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+        def shake_hands() -> httpcore.NetworkStream:
+            return self._inner.start_tls(ssl_context, server_hostname, timeout)
+
+        return Stream(_aside(shake_hands, drop=lambda late: late.close()))
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
@@ -169,31 +183,51 @@ class Stream(httpcore.NetworkStream):
             return False
 
     def _count(self, data: bytes) -> None:
-        """Where the head ends: heads of interim answers (1xx) come before that of the answer itself."""
+        self.ended = not data
         if not self._in_head:
             self._body_bytes += len(data)
             return
+        if self.ended and (not self._head or self._head.startswith(b"HTTP/")):
+            raise httpcore.ReadError("closed in the head")
         self._head += data
-        if len(self._head) > _MAX_HEAD_BYTES:
-            self._in_head, self._head = False, b""
-        while self._in_head and _HEAD_END in self._head:
-            head, _, self._head = self._head.partition(_HEAD_END)
-            if not head.startswith((b"HTTP/1.1 1", b"HTTP/1.0 1")):
-                self._in_head = False
-                self._body_bytes, self._head = len(self._head), b""
+        self._pass_heads()
+        if self._head_bytes + len(self._head) > _MAX_HEAD_BYTES:
+            raise httpcore.RemoteProtocolError("a head without end")
+
+    def _pass_heads(self) -> None:
+        """Find where the head ends: heads of interim answers (1xx) come before that of the answer itself."""
+        while self._in_head and (found := _HEAD_END.search(self._head)):
+            self._in_head = self._head.startswith((b"HTTP/1.1 1", b"HTTP/1.0 1"))
+            self._head_bytes += found.end()
+            self._head = self._head[found.end() :]
+        if not self._in_head:
+            self._body_bytes, self._head = len(self._head), b""
 
 
-def _in_time(ask: Callable[[], Sequence[str]], timeout: float | None) -> Sequence[str]:
-    """What the resolver answers, or nothing. It has no timeout of its own: when it takes longer, it is left behind."""
-    answers: list[str] = []
+def _aside(do: Callable[[], T], timeout: float | None = None, *, drop: Callable[[T], None] = lambda _: None) -> T:
+    """What `do` gives, from a thread of its own. What blocks in the system hears nobody: when there is no more time or
+    patience, it is left behind, and what it gives after all is dropped."""
+    future: Future[T] = Future()
+    threading.Thread(target=_settle, args=(future, do), daemon=True).start()
+    try:
+        _wait(future, timeout)
+    except BaseException:
+        future.add_done_callback(lambda late: drop(late.result()) if late.exception() is None else None)
+        raise
+    return future.result()
 
-    def run() -> None:
-        try:
-            answers.extend(ask())
-        except (OSError, UnicodeError):
-            answers.clear()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(timeout)
-    return () if thread.is_alive() else answers
+def _settle(future: Future[T], do: Callable[[], T]) -> None:
+    try:
+        future.set_result(do())
+    except BaseException as error:  # it is for the one who waits
+        future.set_exception(error)
+
+
+def _wait(future: Future[T], timeout: float | None) -> None:
+    patience = _patience.get()
+    end = time.monotonic() + timeout if timeout is not None else float("inf")
+    while not wait([future], timeout=min(max(0.0, end - time.monotonic()), _SLICE_SECONDS)).done:
+        patience()
+        if time.monotonic() >= end:
+            raise TimeoutError

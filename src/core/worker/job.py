@@ -8,9 +8,8 @@ import contextlib
 import logging
 import os
 import random
-import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -25,8 +24,8 @@ from core.ffmpeg.command import Command
 from core.ports import Services
 from core.settings import Settings
 from core.task import Failure, FailureCode, Media, Output, Stage, Status, Task, Timings
-from core.worker import collect, fetch, fetch_object, process, sandbox, transcode, upload
-from core.worker.failed import Stopped, TaskFailed
+from core.worker import collect, fetch, fetch_object, process, sandbox, scratch, transcode, upload
+from core.worker.failed import Stopped, TaskFailed, raise_worst
 from core.worker.report import Reporter
 from core.worker.sandbox import Folder
 
@@ -41,8 +40,8 @@ PARALLEL_DOWNLOADS = 8
 
 class Outcome(Enum):
     RECORDED = "recorded"  # the task has ended and says how, or will be tried again later
-    NOT_OURS = "not_ours"  # ended, unknown, or with another worker: nothing was done
-    GIVEN_UP = "given_up"  # we were told to stop; the task waits for another worker, or already has one
+    NOT_OURS = "not_ours"  # it has ended, is unknown, or another worker's: nothing is left to do for us
+    GIVEN_UP = "given_up"  # we were told to stop; the task waits for another worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +62,8 @@ class Worker:
 
 def run(worker: Worker, task_id: str) -> Outcome:
     """Work on the task until it has ended, or somebody else must. Raises only when the store cannot be reached."""
+    if worker.stop.is_set():  # before there was anything to give back; a claim would be one of three
+        return Outcome.GIVEN_UP
     try:
         task = _claimed(worker, task_id)
     except (TaskEnded, TaskNotReady, TaskNotFound) as refusal:
@@ -78,9 +79,9 @@ def run(worker: Worker, task_id: str) -> Outcome:
     log.info("settled", extra={"action": settled.status.value if settled else "given_up"})
     if settled is None or settled.status is not Status.COMPLETED:
         _discard(worker, task)
-    if settled is None or outcome is None:
-        return Outcome.GIVEN_UP
-    return Outcome.RECORDED
+    if settled is None:
+        return Outcome.NOT_OURS
+    return Outcome.GIVEN_UP if outcome is None else Outcome.RECORDED
 
 
 def _claimed(worker: Worker, task_id: str) -> Task:
@@ -143,17 +144,15 @@ def _listed(outputs: tuple[Output, ...]) -> tuple[Output, ...]:
 
 @contextlib.contextmanager
 def _folder(worker: Worker, task: Task) -> Iterator[Folder]:
-    scratch = worker.settings.scratch.absolute()
-    for left in scratch.glob(f"{task.task_id}.*"):  # by a worker that was killed before it could
-        shutil.rmtree(left, ignore_errors=True)
-    folder = Folder(scratch / f"{task.task_id}.{task.fence}")
-    try:
-        sandbox.make(folder, worker.layers)
+    place = worker.settings.scratch.absolute()
+    scratch.clear(place)
+    folder = Folder(place / f"{task.task_id}.{task.fence}")
+    with (
+        scratch.held(place, lambda: sandbox.make(folder, worker.layers)),
+        # It stands in the folder, and must not see it go: nothing is left for it to do then.
+        contextlib.closing(worker.prober),
+    ):
         yield folder
-    finally:
-        # The prober stands in it, and must not see it go: nothing is left for it to do.
-        worker.prober.close()
-        shutil.rmtree(folder.root, ignore_errors=True)
 
 
 def _transcoded(worker: Worker, task: Task, folder: Folder, reporter: Reporter) -> tuple[Output, ...]:
@@ -250,7 +249,7 @@ def _download(worker: Worker, task: Task, folder: Folder) -> dict[str, str]:
                 raise
 
         errors = [future.exception() for future in [pool.submit(download, name) for name in local_names]]
-    _raise_worst(errors)
+    raise_worst(errors)
     return local_names
 
 
@@ -263,13 +262,6 @@ def _fetched(
     settings, store = worker.settings, worker.services.inputs
     most = settings.max_input_bytes
     fetch_object.fetch_object(store, source, path, policy=settings.url_policy, max_bytes=most, stopped=stopped)
-
-
-def _raise_worst(errors: Iterable[BaseException | None]) -> None:
-    """Of several errors the one that caused the others: those only stopped."""
-    raised = sorted((error for error in errors if error), key=lambda error: isinstance(error, Stopped))
-    if raised:
-        raise raised[0]
 
 
 def _examined(path: Path, name: str, examine: collect.Examine) -> Media | None:

@@ -136,7 +136,7 @@ def possible_uid() -> int:
     return UID if effective & _CAPABILITIES == _CAPABILITIES else 0
 
 
-def make(folder: Folder, layers: Layers) -> None:
+def make(folder: Folder, layers: Layers) -> Path:
     """Make the folder such that a program under `layers` can read what comes in, and write where it may."""
     folder.root.mkdir(parents=True, mode=0o700)
     for path in (folder.inputs, folder.outputs, folder.temporary):
@@ -148,6 +148,7 @@ def make(folder: Folder, layers: Layers) -> None:
             path.chmod(0o750)
         for path in (folder.outputs, folder.temporary):
             os.chown(path, layers.uid, layers.uid)
+    return folder.root
 
 
 def clear(folder: Folder) -> None:

@@ -1,4 +1,4 @@
-"""httpx on connections that the guard makes: one request after another over HTTP/1.1, with no proxy, and no retries.
+"""httpx on connections that the guard makes, each for one request over HTTP/1.1, with no proxy, and no retries.
 
 It is what httpx's own transport is, save that httpx's takes no network backend; and it sees when a body is longer than
 was announced, which only the connection shows.
@@ -12,18 +12,20 @@ from typing import Self
 import httpcore
 import httpx
 
-from core.urls import Policy
-from core.worker import guard
+from core.urls import Policy, Web
+from core.worker import answer, guard
 
 
 class Surplus(httpx.RemoteProtocolError):
     """More bytes came than the answer had announced: one of the two is not what the source meant."""
 
 
-def announced_bytes(headers: httpx.Headers) -> int | None:
-    """The length of the body, where the answer says it in advance."""
-    text = headers.get("content-length", "")
-    return int(text) if text.isdecimal() and "transfer-encoding" not in headers else None
+def address(place: Web) -> httpx.URL:
+    """Where to send a request. Raises httpx.InvalidURL when that would not be what was checked."""
+    url = httpx.URL(place.url)
+    if (url.scheme, url.raw_host.decode("ascii"), url.port or place.port) != (place.scheme, place.host, place.port):
+        raise httpx.InvalidURL("read differently")
+    return url
 
 
 class Transport(httpx.BaseTransport):
@@ -35,6 +37,8 @@ class Transport(httpx.BaseTransport):
             ssl_context=httpx.create_ssl_context(),
             http1=True,
             http2=False,
+            # What a source sends behind its answer must never be read as the answer to the next question.
+            max_keepalive_connections=0,
             network_backend=guard.Guard(policy, network),
         )
 
@@ -53,7 +57,7 @@ class Transport(httpx.BaseTransport):
         return httpx.Response(
             status_code=response.status,
             headers=response.headers,
-            stream=_Body(response, announced_bytes(httpx.Headers(response.headers))),
+            stream=_Body(response, answer.announced_bytes(httpx.Headers(response.headers))),
             extensions=response.extensions,
         )
 
@@ -79,9 +83,14 @@ class _Body(httpx.SyncByteStream):
         self._announced = announced
 
     def __iter__(self) -> Iterator[bytes]:
-        with _as_httpx():
-            yield from self._response.iter_stream()
         stream: guard.Stream = self._response.extensions["network_stream"]
+        try:
+            with _as_httpx():
+                yield from self._response.iter_stream()
+        except httpx.RemoteProtocolError as error:
+            if stream.ended:
+                raise httpx.ReadError("cut") from error
+            raise
         if self._announced is not None and stream.exceeds(self._announced):
             raise Surplus("surplus")
 

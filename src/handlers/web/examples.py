@@ -19,6 +19,8 @@ TWO_OUTPUTS: dict[str, Any] = {
 _NO_PROGRESS = dict.fromkeys(("percent", "frame", "fps", "speed", "out_time_seconds", "eta_seconds"))
 _NO_TIMINGS = dict.fromkeys(("queued_seconds", "download_seconds", "transcode_seconds", "upload_seconds"))
 
+_NOTICE = {"channel": "webhook", "status": "pending", "tries": 0, "due_at": None, "delivered_at": None, "error": None}
+
 PENDING: dict[str, Any] = {
     "task_id": TASK_ID,
     "status": "pending",
@@ -43,6 +45,8 @@ PENDING: dict[str, Any] = {
     "expires_at": None,
     "purged_at": None,
     "correlation_id": CORRELATION_ID,
+    "callback_url": "https://hooks.example.com/transcoded",
+    "notices": [_NOTICE],
 }
 
 
@@ -113,6 +117,7 @@ COMPLETED: dict[str, Any] = {
     "attempts": [_attempt(1, "09:30:03.200000", "09:30:27.500000", ending="completed")],
     "finished_at": "2026-01-15T09:30:27.500000Z",
     "expires_at": "2026-01-16T09:30:27.500000Z",
+    "notices": [{**_NOTICE, "status": "delivered", "tries": 1, "delivered_at": "2026-01-15T09:30:28.100000Z"}],
 }
 PURGED: dict[str, Any] = {**COMPLETED, "outputs": [], "output_url": None, "purged_at": "2026-01-16T09:31:00Z"}
 

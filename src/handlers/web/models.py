@@ -1,7 +1,7 @@
 """What goes over the wire, and the crossings between that and what core knows.
 
 Nothing unknown is accepted and nothing is converted: a number where text is due is the caller's mistake. What is
-shown holds no query string of an input's URL, because that is where signed URLs keep their secret.
+shown holds no query string of a caller's URL, because that is where signed URLs keep their secret.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from core import health, preview, register, urls
 from core import task as domain
 from core.errors import InvalidArgument
+from core.ports import ObjectStore
 from handlers.web import examples
 from handlers.web.errors import CODES
 
@@ -42,6 +43,10 @@ class Registration(Wire):
     output_files: Annotated[list[str], Field(min_length=1, max_length=MAX_FILES)] | None = Field(
         default=None, description="The files that the command writes, each once, where there are several."
     )
+    callback_url: str | None = Field(
+        default=None,
+        description="Where to POST the task, as status shows it, when it has ended: signed, and sent again for a day.",
+    )
 
     compute: Literal["auto", "gpu", "cpu"] = Field(
         default="auto",
@@ -59,6 +64,7 @@ class Registration(Wire):
             command=self.command,
             input_files=self.input_files,
             output_files=self._output_names(),
+            callback_url=self.callback_url,
             compute=self.compute,
             gpu_fallback=self.gpu_fallback,
         )
@@ -145,6 +151,17 @@ class Timings(Wire):
     upload_seconds: float | None
 
 
+class Notice(Wire):
+    """That somebody is told of the task's end, and how that went."""
+
+    channel: str = Field(description="`webhook` goes to `callback_url`, `event` to the service's own event bus.")
+    status: domain.NoticeStatus = Field(description="`abandoned` means refused for good, or too often.")
+    tries: int
+    due_at: Time | None = Field(description="When it is sent, or sent again; null before the task has ended.")
+    delivered_at: Time | None
+    error: str | None = Field(description="Why the newest try failed.")
+
+
 class Task(Wire):
     """A task as it is now. Times are RFC 3339 in UTC."""
 
@@ -173,6 +190,8 @@ class Task(Wire):
     expires_at: Time | None = Field(description="When the outputs are deleted; null where they are kept for ever.")
     purged_at: Time | None = Field(description="When they were.")
     correlation_id: str
+    callback_url: str | None = Field(description="As registered, without its query string.")
+    notices: tuple[Notice, ...] = Field(description="Who is told of the end, and whether they have been.")
 
 
 class Violation(Wire):
@@ -252,7 +271,15 @@ def shown_task(task: domain.Task, *, link: Callable[[str], str], uri: Callable[[
         expires_at=task.expires_at,
         purged_at=task.purged_at,
         correlation_id=task.correlation_id,
+        callback_url=urls.without_secrets(task.callback_url) if task.callback_url else None,
+        notices=tuple(Notice.model_validate(notice) for notice in task.notices),
     )
+
+
+def status_answer(task: domain.Task, objects: ObjectStore, *, link_ttl_seconds: int) -> str:
+    """The body that status answers with; also what notices carry, which nobody has asked for."""
+    shown = shown_task(task, link=lambda key: objects.link(key, expires_in_seconds=link_ttl_seconds), uri=objects.uri)
+    return shown.model_dump_json()
 
 
 def shown_preview(found: preview.Preview) -> Validation:

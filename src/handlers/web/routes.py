@@ -118,11 +118,10 @@ class Operations:
 
     def _shown(self, task: Task, status: int, headers: dict[str, str] | None = None) -> Response:
         ttl = self.settings.link_ttl_seconds
-        objects = self.services.objects
-        body = models.shown_task(task, link=lambda key: objects.link(key, expires_in_seconds=ttl), uri=objects.uri)
+        body = models.status_answer(task, self.services.objects, link_ttl_seconds=ttl)
         usual = POLL_SECONDS[self.settings.backend]
         poll = {} if task.status.ended else {"Retry-After": str(poll_seconds(task, now=self.clock(), usual=usual))}
-        return _json(body, status, {**poll, **(headers or {})})
+        return _json_text(body, status, {**poll, **(headers or {})})
 
 
 def poll_seconds(task: Task, *, now: datetime, usual: int) -> int:
@@ -153,5 +152,9 @@ def _checked(task_id: str) -> str:
     return task_id
 
 
-def _json(body: BaseModel, status: int, headers: dict[str, str] | None = None) -> Response:
-    return Response(body.model_dump_json(), status_code=status, headers=headers, media_type="application/json")
+def _json(body: BaseModel, status: int) -> Response:
+    return _json_text(body.model_dump_json(), status)
+
+
+def _json_text(body: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, status_code=status, headers=headers, media_type="application/json")

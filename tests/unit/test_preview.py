@@ -1,0 +1,35 @@
+"""Validate says of a callback_url what register would say of it."""
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from core import urls
+from core.errors import UrlNotAllowed
+from core.local.task_store import SqliteTaskStore
+from core.preview import preview
+from core.register import Registration, register
+from core.settings import Settings
+from support.builders import NOW
+
+SETTINGS = Settings(webhook_secret="whsec_" + "c2VjcmV0" * 4, input_buckets=("media",), backend="aws")
+
+
+def asking(callback_url: str) -> Registration:
+    command = "-f lavfi -i testsrc2=d=1 out.mp4"
+    return Registration(command=command, input_files={}, output_files=("out.mp4",), callback_url=callback_url)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/", "s3://media/key", "ftp://hooks.example.com/", "hooks"])
+def test_a_callback_url_is_refused_in_the_words_of_register(url: str, tmp_path: Path) -> None:
+    with closing(SqliteTaskStore(tmp_path / "tasks.db")) as store, pytest.raises(UrlNotAllowed) as refused:
+        register(store, asking(url), settings=SETTINGS, task_id="t", correlation_id="c", now=NOW)
+    found = preview(asking(url), policy=SETTINGS.url_policy, max_output_bytes=1000)
+    assert found.command is None
+    assert found.violations == ({"position": None, "token": "callback_url", "reason": refused.value.message},)
+
+
+def test_a_callback_url_on_the_public_internet_is_fine() -> None:
+    found = preview(asking("https://hooks.example.com/ended"), policy=urls.PUBLIC, max_output_bytes=1000)
+    assert (found.command is not None, found.violations) == (True, ())
