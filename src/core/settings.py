@@ -15,6 +15,10 @@ from typing import Any
 from core.urls import Policy
 
 
+# In the place of a secret: where on AWS it is kept.
+SECRET_ARN = re.compile(r"arn:[a-z-]+:(secretsmanager|ssm):\S+")
+
+
 class SettingsInvalid(Exception):
     """One or more settings cannot be used; `faults` has a sentence for each."""
 
@@ -32,9 +36,8 @@ class Settings:
     link_ttl_seconds: int = 3600  # how long a link to an output can be used
     result_ttl_hours: int = 24  # how long outputs are kept; 0: for ever
     retry_delay_seconds: int = 15  # before the second attempt of a task; four times that before the third
-    webhook_secret: str | None = field(
-        default=None, repr=False
-    )  # what notices are signed with: whsec_ and base64, or two
+    # What notices are signed with: whsec_ and base64, or two; on AWS also the ARN of a secret that is that.
+    webhook_secret: str | None = field(default=None, repr=False)
     # the worker
     ffmpeg_path: str | None = None  # another ffmpeg than the one that comes with the wheel
     scratch_dir: Path | None = None  # where tasks have their temporary folders
@@ -123,6 +126,8 @@ class Settings:
             faults += [f"{name.upper()} must be set with BACKEND=aws" for name in needed if not getattr(self, name)]
         if bool(self.cpu_job_queue) != bool(self.cpu_job_definition):
             faults.append("CPU_JOB_QUEUE and CPU_JOB_DEFINITION go together: set both, or neither")
+        if self.backend != "aws" and SECRET_ARN.search(self.webhook_secret or ""):
+            faults.append("WEBHOOK_SECRET: an ARN is for BACKEND=aws; give the secret itself")
         if not self.allow_unauthenticated and not _is_loopback(self.host):
             faults.append(
                 f"HOST={self.host!r}: anybody who reaches this address could use the service, which has no sign-in; "
@@ -186,9 +191,10 @@ def _buckets(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _webhook_secret(text: str) -> str:
+def webhook_secret(text: str) -> str:
+    """One secret or two, with a space between them; each may be, or end in, the ARN of what it is. Raises ValueError."""
     secrets = text.split()
-    if not all(map(_is_webhook_secret, secrets)) or len(secrets) > 2:
+    if not all(SECRET_ARN.search(secret) or _is_webhook_secret(secret) for secret in secrets) or len(secrets) > 2:
         raise ValueError("must be whsec_ and then 24 to 64 bytes in base64; or two of these, with a space between them")
     return " ".join(secrets)
 
@@ -208,7 +214,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "link_ttl_seconds": _between(1, 7 * 24 * 3600),
     "result_ttl_hours": _between(0, 10 * 365 * 24),
     "retry_delay_seconds": _between(0, 3600),
-    "webhook_secret": _webhook_secret,
+    "webhook_secret": webhook_secret,
     "ffmpeg_path": str,
     "scratch_dir": Path,
     "max_input_bytes": _between(1, 2**50),

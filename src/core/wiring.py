@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from core import sweep
 from core.ports import Channel, Services
-from core.settings import Settings
+from core.settings import SECRET_ARN, Settings
 from core.task import Task
 
 if TYPE_CHECKING:
@@ -61,12 +61,23 @@ def channels(settings: Settings, shown: Callable[[Task], str]) -> Mapping[str, C
     if settings.webhook_secret:
         from core.worker.webhook import WebhookChannel
 
-        made["webhook"] = WebhookChannel(settings.webhook_secret.split(), policy=settings.url_policy, shown=shown)
+        def signed(secret: str) -> Channel:
+            return WebhookChannel(secret.split(), policy=settings.url_policy, shown=shown)
+
+        made["webhook"] = _made(signed, settings.webhook_secret)
     if settings.event_bus:
         from core.aws.event_bus import EventBusChannel
 
         made["event"] = EventBusChannel(settings.event_bus, shown=shown)
     return made
+
+
+def _made(signed: Callable[[str], Channel], secret: str) -> Channel:
+    if not SECRET_ARN.search(secret):
+        return signed(secret)
+    from core.aws.secrets import SignedLater
+
+    return SignedLater(secret, signed)
 
 
 def services(settings: Settings, env: Mapping[str, str]) -> Services:

@@ -45,6 +45,20 @@ def events() -> Any:
         return boto3.client("events", config=_bounds(connect=2, read=3, tries=2))
 
 
+def secretsmanager() -> Any:
+    import boto3
+
+    with _making:
+        return boto3.client("secretsmanager", config=_bounds(connect=2, read=3, tries=2))
+
+
+def ssm() -> Any:
+    import boto3
+
+    with _making:
+        return boto3.client("ssm", config=_bounds(connect=2, read=3, tries=2))
+
+
 def s3() -> "S3Client":
     import boto3
     from botocore.config import Config
