@@ -1,204 +1,271 @@
-"""The template describes what the code uses: its handler, settings, table and permissions."""
+"""The template describes what the code uses: its handlers, settings, table, bucket and events."""
 
 import importlib.util
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from core import task
 from core.aws import batch_event, task_store
 from core.settings import Settings
 from support import moto_server
 from support.lambda_module import imported
 from support.lambda_process import ROOT
+from support.template import FILE, Stack
 
 sweep_handler = imported("handlers.sweep")
 
-
-class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms: `!Ref X` is read as {"Ref": X}."""
-
-
-def _intrinsic(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str, Any]:
-    if isinstance(node, yaml.ScalarNode):
-        return {name: loader.construct_scalar(node)}
-    if isinstance(node, yaml.SequenceNode):
-        return {name: loader.construct_sequence(node, deep=True)}
-    assert isinstance(node, yaml.MappingNode)
-    return {name: loader.construct_mapping(node, deep=True)}
-
-
-_Loader.add_multi_constructor("!", _intrinsic)
-
-
-@pytest.fixture(scope="module")
-def template() -> Any:
-    return yaml.load((ROOT / "infra" / "template.yaml").read_text(), Loader=_Loader)
-
-
 FUNCTIONS = ("ApiFunction", "SweepFunction", "EventsFunction")
+JOBS = ("GpuJob", "CpuJob")
+BARE = Stack({"WorkerImage": "worker:1"})
+# With all that can be asked for.
+FULL = Stack(
+    {
+        "WorkerImage": "worker:1",
+        "Profile": "prod",
+        "OutputBucketName": "media-out",
+        "InputBuckets": "media,archive",
+        "WebhookSecretArn": "arn:aws:ssm:eu-central-1:123456789012:parameter/webhook",
+        "EventBus": "default",
+        "AlarmEmail": "ops@example.com",
+        "VpcId": "vpc-0a",
+        "SubnetIds": "subnet-0a,subnet-0b",
+        "EventsConcurrency": "10",
+        "ResultTtlDays": "30",
+        "TaskTimeoutHours": "8",
+    }
+)
+STACKS = pytest.mark.parametrize("stack", [BARE, FULL], ids=["bare", "full"])
 
-
-@pytest.fixture(scope="module")
-def api(template: Any) -> Any:
-    return template["Resources"]["ApiFunction"]["Properties"]
+# Settings that no function has, each with its reason.
+NOT_OF_FUNCTIONS = {
+    "ffmpeg_path": "the worker's, whose image has the right one",
+    "scratch_dir": "the worker's",
+    "sandbox": "the worker's",
+    "max_input_bytes": "the default is good",
+    "max_output_bytes": "the default is good",
+    "max_task_bytes": "the worker's, by its disk",
+    "max_memory_bytes": "the worker's, which asks the machine",
+    "stall_seconds": "the default is good",
+    "retry_delay_seconds": "the default is good",
+    "allow_private_networks": "there are none to be opened",
+    "host": "one machine's",
+    "port": "one machine's",
+    "public_url": "one machine's",
+    "data_dir": "one machine's",
+    "max_concurrent_tasks": "one machine's",
+    "allow_unauthenticated": "one machine's",
+}
+# Settings that only functions have.
+NOT_OF_JOBS = {
+    "link_ttl_seconds": "the worker makes no links",
+    "webhook_secret": "the worker sends no notices",
+    "event_bus": "the worker sends no notices",
+    "cpu_job_queue": "the worker submits nothing",
+    "cpu_job_definition": "the worker submits nothing",
+}
 
 
 @pytest.fixture(params=FUNCTIONS)
-def function(request: pytest.FixtureRequest, template: Any) -> Any:
-    return template["Resources"][request.param]["Properties"]
+def function(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-@pytest.fixture(scope="module")
-def care(template: Any) -> Any:
-    """The policy of the sweep and the events."""
-    return template["Resources"]["LookAfterTasks"]["Properties"]["PolicyDocument"]
+def names() -> set[str]:
+    return {field.name for field in fields(Settings)}
 
 
-def actions(policy: Any) -> set[str]:
-    return {action for statement in policy["Statement"] for action in statement["Action"]}
-
-
-def test_handler_is_in_the_code_that_is_packed(function: Any) -> None:
-    source = (ROOT / "infra" / function["CodeUri"]).resolve()
-    module, _, name = function["Handler"].rpartition(".")
+def test_every_handler_is_in_the_code_that_is_packed(function: str) -> None:
+    shared = BARE.template["Globals"]["Function"]
+    module, _, name = BARE.properties(function)["Handler"].rpartition(".")
+    source = (FILE.parent / shared["CodeUri"]).resolve()
     found = importlib.util.find_spec(module)
     assert found
     assert found.origin
     assert Path(found.origin).is_relative_to(source)
-    assert f"def {name}(" in Path(found.origin).read_text()
+    assert callable(getattr(imported(module), name))
     assert (source / "requirements.txt").exists()
 
 
-def test_every_variable_is_a_setting(function: Any) -> None:
-    variables = function["Environment"]["Variables"]
-    assert {name.lower() for name in variables} <= set(Settings.__dataclass_fields__)
-    given = {name: value if isinstance(value, str) else "1" for name, value in variables.items()}
-    settings = Settings.from_env({**given, "LOG_LEVEL": "INFO", "WEBHOOK_SECRET": ""})
-    assert settings.backend == "aws"
+# Settings
 
 
-def test_no_private_network_is_opened(function: Any) -> None:
-    assert "ALLOW_PRIVATE_NETWORKS" not in function["Environment"]["Variables"]
+@STACKS
+def test_the_functions_have_the_settings_that_aws_needs(stack: Stack, function: str) -> None:
+    assert {name.lower() for name in stack.variables(function)} == names() - set(NOT_OF_FUNCTIONS)
+    assert set(NOT_OF_FUNCTIONS) <= names()
 
 
-def test_the_parameters_fit_the_settings(template: Any) -> None:
-    parameters = template["Parameters"]
+@STACKS
+@pytest.mark.parametrize("job", JOBS)
+def test_the_jobs_have_the_settings_that_a_worker_needs(stack: Stack, job: str) -> None:
+    own = {"scratch_dir", "sandbox", "max_task_bytes"}
+    without_region = {name.lower() for name in stack.job_variables(job)} - {"aws_default_region"}
+    assert without_region == (names() - set(NOT_OF_FUNCTIONS) - set(NOT_OF_JOBS)) | own
+
+
+@STACKS
+def test_the_settings_can_be_read(stack: Stack, function: str) -> None:
+    settings = Settings.from_env(stack.variables(function))
+    assert (settings.backend, settings.output_bucket) == ("aws", "<OutputBucket>" if stack is BARE else "media-out")
+    assert settings.job_queues == ("transcoding-gpu", "transcoding-cpu")
+    assert settings.input_buckets == (() if stack is BARE else ("media", "archive"))
+    assert settings.result_ttl_hours == (24 if stack is BARE else 720)
+
+
+@STACKS
+@pytest.mark.parametrize("job", JOBS)
+def test_worker_and_api_agree_on_what_both_have(stack: Stack, job: str) -> None:
+    worker, api = stack.job_variables(job), stack.variables("ApiFunction")
+    both = worker.keys() & api.keys()
+    assert {name: worker[name] for name in both} == {name: api[name] for name in both}
+    assert Settings.from_env(worker).task_timeout_seconds == Settings.from_env(api).task_timeout_seconds
+
+
+def test_the_parameters_fit_the_settings() -> None:
+    parameters = BARE.template["Parameters"]
     for level in parameters["LogLevel"]["AllowedValues"]:
         Settings.from_env({"LOG_LEVEL": level})
+    for mode in parameters["Sandbox"]["AllowedValues"]:
+        Settings.from_env({"SANDBOX": mode})
     for bound in ("MinValue", "MaxValue", "Default"):
         Settings.from_env({"LINK_TTL_SECONDS": str(parameters["LinkTtlSeconds"][bound])})
 
 
-def test_the_table_is_the_one_that_the_store_is_tested_on(template: Any) -> None:
-    table = template["Resources"]["TaskTable"]["Properties"]
+def test_no_environment_has_a_secret(function: str) -> None:
+    generated = Stack({"WebhookSecretArn": "generate"}).variables(function)["WEBHOOK_SECRET"]
+    assert generated == "whsec_<WebhookSecret>"  # a Ref, which for a secret is its ARN
+    assert BARE.variables(function)["WEBHOOK_SECRET"] == ""
+    assert FULL.variables(function)["WEBHOOK_SECRET"] == FULL.parameters["WebhookSecretArn"]
+    assert not any(parameter.get("NoEcho") for parameter in BARE.template["Parameters"].values())
+
+
+def test_a_generated_secret_is_one_that_notices_can_be_signed_with() -> None:
+    made = BARE.properties("WebhookSecret")["GenerateSecretString"]
+    assert made == {"PasswordLength": 44, "ExcludePunctuation": True}
+    Settings.from_env({"WEBHOOK_SECRET": "whsec_" + "aZ09" * 11})
+
+
+# What is kept, and for how long
+
+
+def test_the_table_is_the_one_that_the_store_is_tested_on() -> None:
+    table = BARE.properties("TaskTable")
     assert {name: table[name] for name in moto_server.TABLE_SCHEMA} == moto_server.TABLE_SCHEMA
     assert table["GlobalSecondaryIndexes"][0]["IndexName"] == task_store.INDEX
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["TimeToLiveSpecification"] == {"AttributeName": task_store.EXPIRES, "Enabled": True}
+    assert [stack.properties("TaskTable")["DeletionProtectionEnabled"] for stack in (BARE, FULL)] == [False, True]
 
 
-def test_the_bucket_is_private_and_forgets_half_uploads(template: Any) -> None:
-    bucket = template["Resources"]["OutputBucket"]["Properties"]
+def test_the_bucket_is_private_and_takes_tls_only() -> None:
+    bucket = BARE.properties("OutputBucket")
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
     assert bucket["BucketEncryption"]
-    (rule,) = bucket["LifecycleConfiguration"]["Rules"]
-    assert (rule["Status"], rule["AbortIncompleteMultipartUpload"]) == ("Enabled", {"DaysAfterInitiation": 1})
-    assert "ExpirationInDays" not in rule
+    (statement,) = BARE.properties("OutputBucketPolicy")["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert statement["Resource"] == ["<OutputBucket>", "<OutputBucket>/*"]
 
 
-def test_what_holds_data_outlives_the_stack(template: Any) -> None:
+def test_the_bucket_forgets_half_uploads() -> None:
+    rules = BARE.properties("OutputBucket")["LifecycleConfiguration"]["Rules"]
+    (aborting,) = [rule for rule in rules if "AbortIncompleteMultipartUpload" in rule]
+    assert (aborting["Status"], aborting.get("Prefix")) == ("Enabled", None)
+    assert aborting["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+
+
+@pytest.mark.parametrize("days", BARE.template["Parameters"]["ResultTtlDays"]["AllowedValues"])
+def test_the_bucket_keeps_outputs_longer_than_the_service_does(days: str) -> None:
+    stack = Stack({"ResultTtlDays": days})
+    settings = Settings.from_env(stack.variables("SweepFunction"))
+    rules = stack.properties("OutputBucket")["LifecycleConfiguration"]["Rules"]
+    (outputs,) = [rule for rule in rules if rule.get("Prefix") == f"{settings.output_prefix}/"]
+    assert settings.result_ttl_hours == int(days) * 24
+    if settings.result_ttl_seconds is None:
+        assert outputs["Status"] == "Disabled"
+        return
+    # An object is as old as the upload, and is kept from the task's end on; a day for S3, which counts from midnight.
+    longest = BARE.template["Mappings"]["TimeLimit"]["24"]["Job"]
+    assert outputs["Status"] == "Enabled"
+    assert outputs["ExpirationInDays"] * 24 * 3600 > settings.result_ttl_seconds + longest + 24 * 3600
+
+
+def test_a_record_outlives_the_outputs_that_it_tells_of() -> None:
+    assert task.KEEP_RECORD.days >= 1
+
+
+def test_what_holds_data_outlives_the_stack() -> None:
     for name in ("TaskTable", "OutputBucket"):
-        assert template["Resources"][name]["DeletionPolicy"] == "Retain"
-        assert template["Resources"][name]["UpdateReplacePolicy"] == "Retain"
+        resource = BARE.template["Resources"][name]
+        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
 
 
-def test_the_api_may_do_what_it_does_and_no_more(api: Any) -> None:
-    (policy,) = api["Policies"]
-    assert actions(policy) == {
-        "dynamodb:GetItem",
-        "dynamodb:PutItem",
-        "s3:GetObject",
-        "s3:ListBucket",
-        "batch:SubmitJob",
-        "batch:TerminateJob",
-        "batch:DescribeJobs",
-        "batch:DescribeJobQueues",
-    }
+def test_browsers_may_upload_from_the_origins_that_are_named() -> None:
+    asked = Stack({"UploadOrigins": "https://a.example,https://b.example"}).properties("OutputBucket")
+    (rule,) = asked["CorsConfiguration"]["CorsRules"]
+    assert (rule["AllowedMethods"], rule["AllowedOrigins"]) == (["PUT"], ["https://a.example", "https://b.example"])
+    assert "CorsConfiguration" not in BARE.properties("OutputBucket")
 
 
-def test_the_sweep_and_the_events_may_do_what_they_do_and_no_more(template: Any, care: Any) -> None:
-    for name in ("SweepFunction", "EventsFunction"):
-        care_of, announce = template["Resources"][name]["Properties"]["Policies"]
-        assert care_of == {"Ref": "LookAfterTasks"}
-        assert announce == {"If": ["AnnouncesEnds", {"Ref": "AnnounceEnds"}, {"Ref": "AWS::NoValue"}]}
-    ends = template["Resources"]["AnnounceEnds"]["Properties"]["PolicyDocument"]
-    assert actions(ends) == {"events:PutEvents"}
-    assert ends["Statement"][0]["Resource"]["Sub"].endswith(":event-bus/${EventBus}")
-    assert actions(care) == {
-        "dynamodb:GetItem",
-        "dynamodb:PutItem",
-        "dynamodb:DeleteItem",
-        "dynamodb:Query",
-        "s3:GetObject",
-        "s3:DeleteObject",
-        "s3:AbortMultipartUpload",
-        "s3:ListBucket",
-        "s3:ListBucketMultipartUploads",
-        "batch:SubmitJob",
-        "batch:TerminateJob",
-        "batch:DescribeJobs",
-    }
+def test_a_bucket_that_exists_is_neither_made_nor_changed() -> None:
+    assert [FULL.exists(name) for name in ("OutputBucket", "OutputBucketPolicy")] == [False, False]
 
 
-def test_only_actions_without_resources_are_granted_on_all(api: Any, care: Any) -> None:
-    (policy,) = api["Policies"]
-    everywhere = [
-        action
-        for statement in (*policy["Statement"], *care["Statement"])
-        for action in statement["Action"]
-        if statement["Resource"] == "*"
-    ]
-    assert sorted(everywhere) == ["batch:DescribeJobQueues", "batch:DescribeJobs", "batch:DescribeJobs"]
+def test_logs_are_not_kept_for_ever() -> None:
+    groups = [name for name, it in BARE.template["Resources"].items() if it["Type"] == "AWS::Logs::LogGroup"]
+    assert len(groups) == 5
+    assert {BARE.properties(name)["RetentionInDays"] for name in groups} == {30}
 
 
-def test_outputs_are_all_that_can_be_linked_or_deleted(api: Any, care: Any) -> None:
-    (policy,) = api["Policies"]
-    of_objects = {"s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}
-    prefix = api["Environment"]["Variables"]["OUTPUT_PREFIX"]
-    found = [
-        statement for statement in (*policy["Statement"], *care["Statement"]) if of_objects & set(statement["Action"])
-    ]
-    assert len(found) == 2
-    assert all(statement["Resource"] == {"Sub": f"${{OutputBucket.Arn}}/{prefix}/*"} for statement in found)
+# The API
 
 
-def test_every_function_has_the_same_settings(template: Any) -> None:
-    api, *others = (template["Resources"][name]["Properties"]["Environment"]["Variables"] for name in FUNCTIONS)
-    assert others == [api, api]
+def test_the_api_is_closed_to_strangers() -> None:
+    assert BARE.properties("HttpApi")["Auth"] == {"EnableIamAuthorizer": True, "DefaultAuthorizer": "AWS_IAM"}
 
 
-def test_the_sweep_comes_every_minute_and_has_time_for_a_page(template: Any) -> None:
-    function = template["Resources"]["SweepFunction"]["Properties"]
+def test_the_api_gives_up_before_the_gateway_does() -> None:
+    assert BARE.properties("ApiFunction")["Timeout"] < 29
+
+
+def test_the_api_is_throttled_and_its_log_has_no_query_strings() -> None:
+    api = BARE.properties("HttpApi")
+    assert api["DefaultRouteSettings"] == {"ThrottlingRateLimit": 50, "ThrottlingBurstLimit": 100}
+    logged = json.loads(api["AccessLogSettings"]["Format"])
+    assert {"$context.path", "$context.status", "$context.requestId"} <= set(logged.values())
+    assert not re.search("query|header|authorizer", api["AccessLogSettings"]["Format"], re.IGNORECASE)
+
+
+# The sweep and the events
+
+
+def test_the_sweep_comes_every_minute_and_has_time_for_a_page() -> None:
+    function = BARE.properties("SweepFunction")
     assert function["Events"]["EveryMinute"]["Properties"]["ScheduleExpression"] == "rate(1 minute)"
     assert function["Timeout"] > sweep_handler.LEFT_FOR_ENDED > sweep_handler.LEFT_AT_THE_END
     assert function["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
     assert "ReservedConcurrentExecutions" not in function
 
 
-def test_what_the_events_function_cannot_handle_is_kept_and_rings(template: Any) -> None:
-    resources = template["Resources"]
-    function = resources["EventsFunction"]["Properties"]
-    queue = {"GetAtt": "UnhandledEvents.Arn"}
+def test_events_leave_the_api_its_share_of_functions_where_that_is_asked_for() -> None:
+    assert FULL.properties("EventsFunction")["ReservedConcurrentExecutions"] == "10"
+    assert "ReservedConcurrentExecutions" not in BARE.properties("EventsFunction")
+
+
+def test_what_the_events_function_cannot_handle_is_kept_and_rings() -> None:
+    function, queue = BARE.properties("EventsFunction"), "<UnhandledEvents>"
     assert function["EventInvokeConfig"]["MaximumRetryAttempts"] == 2
     assert function["EventInvokeConfig"]["DestinationConfig"] == {"OnFailure": {"Type": "SQS", "Destination": queue}}
     for rule in function["Events"].values():
         assert rule["Properties"]["DeadLetterConfig"] == {"Arn": queue}
-    alarm = resources["UnhandledEventsAlarm"]["Properties"]
-    assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": {"GetAtt": "UnhandledEvents.QueueName"}}]
-    assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (1, "GreaterThanOrEqualToThreshold")
-    assert resources["UnhandledEvents"]["Properties"]["MessageRetentionPeriod"] == 14 * 24 * 3600
+    assert BARE.properties("UnhandledEvents")["MessageRetentionPeriod"] == 14 * 24 * 3600
+    assert BARE.properties("UnhandledEventsFromRules")["PolicyDocument"]["Statement"][0]["Resource"] == queue
 
 
 def matches(pattern: Any, event: Any) -> bool:
@@ -208,21 +275,24 @@ def matches(pattern: Any, event: Any) -> bool:
     return event in pattern
 
 
-@pytest.fixture(scope="module")
-def patterns(template: Any) -> list[Any]:
-    events = template["Resources"]["EventsFunction"]["Properties"]["Events"]
-    written = json.dumps([rule["Properties"]["Pattern"] for rule in events.values()])
-    queue = '"arn:aws:batch:eu-central-1:123456789012:job-queue/transcode"'
-    name = "arn:${AWS::Partition}:batch:${AWS::Region}:${AWS::AccountId}:job-queue/${JobQueue}"
-    found: list[Any] = json.loads(written.replace(json.dumps({"Sub": name}), queue))
-    return found
-
-
-@pytest.mark.parametrize("name", ["job_failed", "queue_blocked"])
-def test_the_rules_pass_the_events_of_our_queue_and_no_others(patterns: list[Any], name: str) -> None:
+def sample(name: str, **detail: str) -> Any:
     event = json.loads((ROOT / "events" / f"{name}.json").read_text())
+    event["detail"] |= {"jobQueue": event["detail"]["jobQueue"].replace("/transcode", "/transcoding-gpu"), **detail}
+    return event
+
+
+@pytest.fixture(scope="module")
+def patterns() -> list[Any]:
+    return [rule["Properties"]["Pattern"] for rule in BARE.properties("EventsFunction")["Events"].values()]
+
+
+@pytest.mark.parametrize("queue", ["transcoding-gpu", "transcoding-cpu"])
+@pytest.mark.parametrize("name", ["job_failed", "queue_blocked"])
+def test_the_rules_pass_the_events_of_our_queues_and_no_others(patterns: list[Any], name: str, queue: str) -> None:
+    event = sample(name, jobQueue=f"arn:aws:batch:eu-central-1:123456789012:job-queue/{queue}")
+    settings = Settings.from_env(BARE.variables("EventsFunction"))
     assert [matches(pattern, event) for pattern in patterns].count(True) == 1
-    assert batch_event.task_of(event, queue="transcode")
+    assert batch_event.task_of(event, queues=settings.job_queues)
     for other in (
         {**event, "source": "aws.ecs"},
         {**event, "detail-type": "Batch Service Job Queue Blocked"},
@@ -235,33 +305,10 @@ def test_the_rules_pass_the_events_of_our_queue_and_no_others(patterns: list[Any
     ("status", "passed"), [("SUCCEEDED", True), ("FAILED", True), ("RUNNABLE", False), ("RUNNING", False)]
 )
 def test_the_rules_pass_the_ends_of_jobs(patterns: list[Any], status: str, passed: bool) -> None:
-    event = json.loads((ROOT / "events" / "job_failed.json").read_text())
-    event["detail"]["status"] = status
-    assert any(matches(pattern, event) for pattern in patterns) is passed
+    assert any(matches(pattern, sample("job_failed", status=status)) for pattern in patterns) is passed
 
 
-def test_the_api_is_closed_to_strangers(template: Any) -> None:
-    auth = template["Resources"]["HttpApi"]["Properties"]["Auth"]
-    assert auth == {"EnableIamAuthorizer": True, "DefaultAuthorizer": "AWS_IAM"}
-
-
-def test_the_api_gives_up_before_the_gateway_does(api: Any) -> None:
-    assert api["Timeout"] < 29
-
-
-def test_the_secret_is_not_shown(template: Any) -> None:
-    assert template["Parameters"]["WebhookSecret"]["NoEcho"] is True
-
-
-def test_every_reference_leads_somewhere(template: Any) -> None:
-    known = {*template["Parameters"], *template["Resources"], "AWS::AccountId", "AWS::NoValue"}
-    text = json.dumps(template["Resources"]) + json.dumps(template["Outputs"])
-    refs = {part.split('"')[0] for part in text.split('{"Ref": "')[1:]}
-    assert refs
-    assert refs <= known
-
-
-@pytest.mark.parametrize("name", ["register", "execute", "status", "health"])
+@pytest.mark.parametrize("name", ["register", "execute", "status", "cancel", "notify", "health"])
 def test_every_event_is_of_the_format_that_the_gateway_sends(name: str) -> None:
     event = json.loads((ROOT / "events" / f"{name}.json").read_text())
     http = event["requestContext"]["http"]
@@ -270,3 +317,64 @@ def test_every_event_is_of_the_format_that_the_gateway_sends(name: str) -> None:
     assert all(header == header.lower() for header in event["headers"])
     assert int(event["headers"].get("content-length", 0)) == len(event.get("body", "").encode())
     assert event["isBase64Encoded"] is False
+
+
+def test_every_event_is_given_to_its_handler_by_a_test() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "journey").glob("test_*.py"))
+    missing = [path.stem for path in (ROOT / "events").iterdir() if f'"{path.stem}"' not in tests]
+    assert missing == []
+
+
+# Alarms and the dashboard
+
+
+def alarms() -> list[str]:
+    return [name for name, it in BARE.template["Resources"].items() if it["Type"] == "AWS::CloudWatch::Alarm"]
+
+
+def test_every_alarm_tells_somebody_where_somebody_was_named() -> None:
+    assert len(alarms()) == 7
+    for name in alarms():
+        assert FULL.properties(name)["AlarmActions"] == ["<AlarmTopic>"]
+        assert "AlarmActions" not in BARE.properties(name)
+    assert FULL.properties("AlarmTopic")["Subscription"] == [{"Protocol": "email", "Endpoint": "ops@example.com"}]
+
+
+def test_the_metrics_of_ours_that_are_looked_at_are_those_that_the_code_counts() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    dashboard = json.loads(BARE.properties("Dashboard")["DashboardBody"])
+    shown = set()
+    for widget in dashboard["widgets"]:
+        namespace = name = ""
+        for metric in widget["properties"]["metrics"]:
+            if isinstance(metric[0], str) and metric[0] != "...":
+                namespace = metric[0] if metric[0] != "." else namespace
+                name = metric[1] if metric[1] != "." else name
+                shown |= {name} if namespace == "Transcoding" else set()
+    rung = {BARE.properties(name)["MetricName"] for name in alarms() if is_ours(name)}
+    assert rung == {"OldestWaitingSeconds", "TasksFailed"}
+    assert {"TasksExecuted", "SecondsToDone", "WaitingJobs", "GpuWorkerSeconds", "CpuWorkerSeconds"} < shown
+    counted = {name for name in shown | rung if f'"{name}"' in code}
+    assert (shown | rung) - counted == {"GpuWorkerSeconds", "CpuWorkerSeconds"}  # made from the kind of worker
+    assert 'capitalize()}WorkerSeconds"' in code
+
+
+def is_ours(alarm: str) -> bool:
+    return bool(BARE.properties(alarm)["Namespace"] == "Transcoding")
+
+
+def test_the_alarms_ask_for_the_services_that_count() -> None:
+    services = {BARE.properties(name)["Dimensions"][0]["Value"] for name in alarms() if is_ours(name)}
+    assert services == {sweep_handler.SERVICE, imported("handlers.batch_events").SERVICE}
+    assert imported("handlers.api").NAMESPACE == sweep_handler.NAMESPACE == "Transcoding"
+
+
+def test_every_reference_leads_somewhere() -> None:
+    template = BARE.template
+    known = {*template["Parameters"], *template["Resources"], *(f"AWS::{name}" for name in ("AccountId", "NoValue"))}
+    text = json.dumps([template["Resources"], template["Outputs"], template["Conditions"], template["Globals"]])
+    found = set(re.findall(r'\{"Ref": "([\w:]+)"', text)) | {
+        name.partition(".")[0] for name in re.findall(r'\{"GetAtt": "([\w.]+)"', text)
+    }
+    assert found
+    assert {name for name in found if not name.startswith("AWS::")} <= known

@@ -42,7 +42,8 @@ INDEX = "due"
 SHARDS = tuple(str(number) for number in range(4))
 # What a throttled table takes again by then: its allowance is counted by the second.
 RETRY_AFTER_SECONDS = 5
-# How long after its time a record is left to the sweep, before the table itself drops it by `expires`.
+# By this attribute the table itself drops a record that the sweep has not deleted so long after its time.
+EXPIRES = "expires"
 GRACE = timedelta(days=1)
 
 
@@ -200,7 +201,7 @@ def _item(task: Task) -> dict[str, Any]:
         number = SHARDS[zlib.crc32(task.task_id.encode()) % len(SHARDS)]
         item |= {"due_shard": {"S": _shard(number, live=task.status.live)}, "due_at": {"N": _seconds(task.due_at)}}
     if task.forget_due_at:
-        item["expires"] = {"N": str(int((task.forget_due_at + GRACE).timestamp()))}
+        item[EXPIRES] = {"N": str(int((task.forget_due_at + GRACE).timestamp()))}
     return item
 
 
