@@ -1,0 +1,239 @@
+"""What each role may do on AWS is what the code that it runs asks for: each call has a statement, each statement a call.
+
+The calls are found in the sources. Which role makes them is written here, once for each function, so that a new one
+is not forgotten: it fails the first test until it stands in `CALLERS`.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import boto3
+import pytest
+from botocore import xform_name
+
+from support.lambda_process import ROOT
+from support.template import Stack
+
+AWS = ROOT / "src" / "core" / "aws"
+SERVICES = ("s3", "dynamodb", "batch", "events", "secretsmanager", "ssm")
+# What boto3 and s3transfer call for us.
+TRANSFERS = {
+    "create_transfer_manager": (
+        "put_object",
+        "create_multipart_upload",
+        "upload_part",
+        "complete_multipart_upload",
+        "abort_multipart_upload",
+    ),
+    "download_file": ("head_object", "get_object"),
+}
+NAMED = ("get_paginator", "generate_presigned_url")  # the call is their first argument
+
+# Whose permission an S3 call needs, where it is not called as the call is.
+S3_ACTIONS = {
+    "head_object": "s3:GetObject",
+    "head_bucket": "s3:ListBucket",
+    "list_objects_v2": "s3:ListBucket",
+    "delete_objects": "s3:DeleteObject",
+    "list_multipart_uploads": "s3:ListBucketMultipartUploads",
+    "create_multipart_upload": "s3:PutObject",
+    "upload_part": "s3:PutObject",
+    "complete_multipart_upload": "s3:PutObject",
+}
+
+API, EVENTS, SWEEP, WORKER = "ApiFunction", "EventsFunction", "SweepFunction", "WorkerRole"
+CARE = {EVENTS, SWEEP}
+CALLERS: Mapping[str, set[str]] = {
+    "DynamoTaskStore._read": {API, *CARE, WORKER},  # everybody begins with the task as it is
+    "DynamoTaskStore._put": {API, *CARE, WORKER},  # every move
+    "DynamoTaskStore._delete": CARE,  # the aftermath forgets
+    "DynamoTaskStore._due_keys": CARE,
+    "S3ObjectStore.put_file": {WORKER},
+    "S3ObjectStore.head": {WORKER},
+    "S3ObjectStore.link": {API, *CARE},  # in answers and in notices
+    "S3ObjectStore.delete": {*CARE, WORKER},  # outputs whose time is over; what an attempt has left
+    "S3ObjectStore._delete_page": {*CARE, WORKER},
+    "S3ObjectStore._give_up_transfers": {*CARE, WORKER},
+    "S3ObjectStore._give_up_transfer": {*CARE, WORKER},
+    "S3ObjectStore.check": {API},
+    "S3InputStore.get_file": {WORKER},
+    "BatchDispatcher.submit": {API, *CARE},
+    "BatchDispatcher.look": {API, *CARE},  # the API after a cancel that was refused
+    "BatchDispatcher.stop": {API, *CARE},
+    "BatchDispatcher.check": {API},
+    "waiting": {SWEEP},
+    "EventBusChannel.deliver": CARE,
+    "_value": CARE,  # the secret that notices are signed with
+}
+
+# The managed policies and the policies apart that each role has, besides what is written at it.
+ATTACHED = {
+    API: ("SubmitJobs",),
+    EVENTS: ("LookAfterTasks", "SubmitJobs", "ReadWebhookSecret", "AnnounceEnds"),
+    SWEEP: ("LookAfterTasks", "SubmitJobs", "ReadWebhookSecret", "AnnounceEnds"),
+    WORKER: ("ReadInputBuckets",),
+}
+FULL = Stack({"InputBuckets": "media,archive", "WebhookSecretArn": "generate", "EventBus": "default"})
+ELSEWHERE = Stack({"OutputBucketName": "media-out"})
+# Of these AWS says that they know no resources.
+ON_ALL = {"batch:DescribeJobs", "batch:DescribeJobQueues", "batch:ListJobs"}
+
+
+@cache
+def operations() -> Mapping[str, str]:
+    """Each call of a client of ours, as Python names it, with the permission that it needs."""
+    found = {}
+    for service in SERVICES:
+        model = boto3.session.Session().client(service, region_name="eu-central-1").meta.service_model
+        for name in model.operation_names:
+            found[xform_name(name)] = f"{service}:{name}"
+    return found | S3_ACTIONS
+
+
+def calls() -> Mapping[str, set[str]]:
+    """The permissions that each function in core/aws needs for the calls in it."""
+    found: dict[str, set[str]] = {}
+    for file in sorted(AWS.glob("*.py")):
+        for name, function in _functions(ast.parse(file.read_text())):
+            made = {operations()[call] for call in _calls(function)}
+            if made:
+                found[name] = made
+    return found
+
+
+def _functions(module: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name, node
+        elif isinstance(node, ast.ClassDef):
+            yield from ((f"{node.name}.{part.name}", part) for part in node.body if isinstance(part, ast.FunctionDef))
+
+
+def _calls(function: ast.FunctionDef) -> Iterator[str]:
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name in NAMED:
+            (first, *_) = node.args
+            assert isinstance(first, ast.Constant)
+            yield str(first.value)
+        elif name in TRANSFERS:
+            yield from TRANSFERS[name]
+        elif isinstance(node.func, ast.Attribute) and name in operations():
+            yield name
+
+
+def statements(stack: Stack, role: str) -> list[Any]:
+    return stack.statements(role, *ATTACHED[role])
+
+
+def granted(stack: Stack, role: str) -> set[str]:
+    return {action for statement in statements(stack, role) for action in statement["Action"]}
+
+
+def test_every_call_to_aws_is_known() -> None:
+    assert set(calls()) == set(CALLERS)
+
+
+def test_no_client_is_made_elsewhere() -> None:
+    made = {path.name for path in (ROOT / "src").rglob("*.py") if "boto3.client(" in path.read_text()}
+    assert made == {"client.py"}
+    listed = set(boto3_clients((AWS / "client.py").read_text()))
+    assert listed == set(SERVICES)
+
+
+def boto3_clients(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "client":
+            assert isinstance(node.args[0], ast.Constant)
+            yield str(node.args[0].value)
+
+
+@pytest.mark.parametrize("role", [API, EVENTS, SWEEP, WORKER])
+def test_a_role_may_do_what_it_does_and_no_more(role: str) -> None:
+    needed = {action for name, made in calls().items() if role in CALLERS[name] for action in made}
+    assert granted(FULL, role) == needed
+
+
+@pytest.mark.parametrize("role", [API, EVENTS, SWEEP, WORKER])
+def test_what_is_not_set_up_is_not_granted(role: str) -> None:
+    bare = granted(ELSEWHERE, role)
+    assert not {action for action in bare if action.split(":")[0] in ("events", "secretsmanager", "ssm")}
+
+
+def test_the_policies_are_attached_to_those_who_are_said_to_have_them() -> None:
+    resources = FULL.template["Resources"]
+    for function in (API, EVENTS, SWEEP):
+        listed = resources[function]["Properties"]["Policies"]
+        refs = [_name(policy) for policy in listed if "Version" not in policy]
+        assert tuple(refs) == ATTACHED[function]
+    policies = [name for name, it in resources.items() if it["Type"].startswith("AWS::IAM::") and "Policy" in it["Type"]]
+    assert set(policies) == {name for names in ATTACHED.values() for name in names}
+    assert resources["ReadInputBuckets"]["Properties"]["RoleName"] == {"Ref": "WorkerRole"}
+
+
+def _name(policy: Any) -> str:
+    return str(policy["If"][1]["Ref"] if "If" in policy else policy["Ref"])
+
+
+@pytest.mark.parametrize("stack", [FULL, ELSEWHERE], ids=["own", "elsewhere"])
+@pytest.mark.parametrize("role", [API, EVENTS, SWEEP, WORKER])
+def test_only_actions_without_resources_are_granted_on_all(stack: Stack, role: str) -> None:
+    for statement in statements(stack, role):
+        assert (statement["Effect"], statement.get("NotAction")) == ("Allow", None)
+        assert not any("*" in action for action in statement["Action"])
+        if statement["Resource"] == "*":
+            assert set(statement["Action"]) <= ON_ALL
+        else:
+            assert not set(statement["Action"]) & ON_ALL
+
+
+JOBS = "arn:aws:batch:eu-central-1:123456789012:"
+
+
+@pytest.mark.parametrize(
+    ("stack", "bucket"),
+    [(FULL, "arn:aws:s3:::<OutputBucket>"), (ELSEWHERE, "arn:aws:s3:::media-out")],
+    ids=["own", "elsewhere"],
+)
+@pytest.mark.parametrize("role", [API, EVENTS, SWEEP, WORKER])
+def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role: str) -> None:
+    of_objects = {f"{bucket}/outputs/*"}
+    allowed = {
+        "dynamodb": {"<TaskTable>", "<TaskTable>/index/due"},
+        "s3": {bucket, f"{bucket}/outputs/*"},
+        "batch": {
+            "*",
+            f"{JOBS}job/*",
+            *(f"{JOBS}job-queue/transcoding-{kind}" for kind in ("gpu", "cpu")),
+            *(f"{JOBS}job-definition/transcoding-{kind}{end}" for kind in ("gpu", "cpu") for end in ("", ":*")),
+        },
+        "events": {"arn:aws:events:eu-central-1:123456789012:event-bus/default"},
+        "secretsmanager": {"<WebhookSecret>"},
+        "ssm": {"<WebhookSecret>"},
+    }
+    for statement in statements(stack, role):
+        resources = statement["Resource"]
+        found = set(resources if isinstance(resources, list) else [resources])
+        for action in statement["Action"]:
+            if statement["Sid"] == "Inputs":
+                assert (action, found) == ("s3:GetObject", {"arn:aws:s3:::media/*", "arn:aws:s3:::archive/*"})
+            elif action.startswith("s3:") and not action.startswith("s3:ListBucket"):
+                assert found == of_objects
+            else:
+                assert found <= allowed[action.split(":")[0]]
+
+
+def test_the_workers_role_is_for_containers_of_this_account_and_the_machines_for_machines() -> None:
+    (worker,) = FULL.properties(WORKER)["AssumeRolePolicyDocument"]["Statement"]
+    (machine,) = FULL.properties("InstanceRole")["AssumeRolePolicyDocument"]["Statement"]
+    assert worker["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}
+    assert worker["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+    assert machine["Principal"] == {"Service": "ec2.amazonaws.com"}
+    assert FULL.properties("InstanceRole")["ManagedPolicyArns"] == [
+        "arn:aws:iam::aws:policy/service-role/AmazonEC2ContainerServiceforEC2Role"
+    ]
+    assert "Policies" not in FULL.properties("InstanceRole")
