@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check unit contract journey infra bench soak lock options image container clean
+.PHONY: help demo serve test check unit contract journey infra bench soak lock options image container emulator clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,6 +20,7 @@ serve: $(VENV)/local.stamp ## keep the service running, by default on 127.0.0.1:
 
 test: check unit contract journey infra ## all checks and tests: what CI calls
 	@echo "The container images have a target of their own, as root: make container"
+	@echo "The deployment on an emulator of AWS has one too: make emulator"
 
 check: $(VENV)/dev.stamp ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -54,6 +55,19 @@ container: $(VENV)/dev.stamp ## build the images and run the worker and the serv
 		$(MAKE) image && $(BIN)/python -m pytest tests/container; \
 	fi
 
+EMULATOR := .venv-emulator
+emulator: $(VENV)/dev.stamp ## deploy the template on an emulator of AWS, and use what was deployed
+	@if $(MAKE) --silent $(EMULATOR)/stamp; then \
+		EMULATOR=$(EMULATOR)/bin/ministack $(BIN)/python -m pytest tests/emulator; \
+	else \
+		echo "##### SKIPPED: make emulator. The emulator cannot be installed here; nothing was deployed. #####"; \
+	fi
+
+$(EMULATOR)/stamp: requirements/emulator.txt
+	@$(PYTHON) -m venv $(EMULATOR)
+	@$(EMULATOR)/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
 options: $(VENV)/local.stamp ## make the tables of ffmpeg's options and filters anew from the installed build
 	$(BIN)/python tools/options_table.py
 	$(BIN)/python tools/filters_table.py
@@ -66,9 +80,10 @@ lock: $(VENV)/dev.stamp ## pin the dependencies anew, with hashes (UPGRADE=--upg
 	$(UVC) -c requirements/dev.txt requirements/local.in -o requirements/local.txt
 	$(UVC) -c requirements/dev.txt src/requirements.in -o src/requirements.txt
 	$(UVC) -c requirements/dev.txt container/requirements.in -o container/requirements.txt
+	$(UVC) $(UPGRADE) requirements/emulator.in -o requirements/emulator.txt
 
 clean: ## remove what was set up here, the tasks and their files included
-	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(EMULATOR) .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # The first interpreter that works and is new enough. PYTHON=... names another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \

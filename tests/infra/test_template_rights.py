@@ -172,7 +172,7 @@ def test_the_policies_are_attached_to_those_who_are_said_to_have_them() -> None:
         assert tuple(refs) == ATTACHED[function]
     policies = [name for name, it in resources.items() if it["Type"].startswith("AWS::IAM::") and "Policy" in it["Type"]]
     assert set(policies) == {name for names in ATTACHED.values() for name in names}
-    assert resources["ReadInputBuckets"]["Properties"]["RoleName"] == {"Ref": "WorkerRole"}
+    assert resources["ReadInputBuckets"]["Properties"]["Roles"] == [{"Ref": "WorkerRole"}]
 
 
 def _name(policy: Any) -> str:
