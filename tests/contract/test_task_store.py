@@ -6,7 +6,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,12 @@ from botocore.httpsession import URLLib3Session
 
 from core import moves
 from core.aws import client as clients
-from core.aws.task_store import DynamoTaskStore
+from core.aws.task_store import EXPIRES, DynamoTaskStore
 from core.errors import InternalError, TaskChanged, TaskExists, TaskNotFound
 from core.local.task_store import SqliteTaskStore
 from core.ports import TaskStore
 from core.task import (
+    KEEP_RECORD,
     Failure,
     FailureCode,
     Media,
@@ -375,3 +376,32 @@ class _LostAnswers:
             self.count += 1
             assert URLLib3Session().send(request).status_code == 200
             raise ReadTimeoutError(endpoint_url=request.url)
+
+
+@pytest.mark.parametrize(
+    ("task", "expires"),
+    [
+        (task_in(Status.PENDING), NOW + KEEP_RECORD),
+        (task_in(Status.FAILED), NOW + KEEP_RECORD),
+        (task_in(Status.QUEUED), None),
+        (task_in(Status.RUNNING), None),
+        (task_in(Status.COMPLETED), None),  # its outputs are there
+        (moves.purged(task_in(Status.COMPLETED), now=NOW + timedelta(days=2)), NOW + timedelta(days=2) + KEEP_RECORD),
+    ],
+    ids=["pending", "failed", "queued", "running", "completed", "purged"],
+)
+def test_the_table_drops_a_record_that_nobody_has_deleted_a_day_after_its_time(
+    aws: Moto, task: Task, expires: datetime | None
+) -> None:
+    DynamoTaskStore(moto_server.TABLE).create(task)
+    (item,) = boto3.client("dynamodb").scan(TableName=moto_server.TABLE)["Items"]
+    expected = {"N": str(int((expires + timedelta(days=1)).timestamp()))} if expires else None
+    assert item.get(EXPIRES) == expected
+
+
+def test_a_task_that_goes_on_is_no_longer_dropped(aws: Moto) -> None:
+    store = DynamoTaskStore(moto_server.TABLE)
+    task = store.create(task_in(Status.PENDING))
+    store.replace(moves.execute(task, now=NOW), task)
+    (item,) = boto3.client("dynamodb").scan(TableName=moto_server.TABLE)["Items"]
+    assert EXPIRES not in item

@@ -1,8 +1,9 @@
 """The whole template, deployed by an emulator's CloudFormation with its own SAM transform, and then used over HTTP.
 
 What this emulator's CloudFormation lacks is AWS Batch and the routes of an HTTP API that come as an OpenAPI document.
-The first is left out of the template and made through AWS Batch's API from the same properties, the second is added. It keeps
-no lifecycle of a bucket and no TTL of a table from a template, and does not check permissions; tests/infra does that from the sources. Run by `make emulator`, which installs it.
+The first is left out of the template and made through AWS Batch's API from the same properties, the second is added.
+It keeps no lifecycle of a bucket and no TTL of a table from a template, and does not check permissions; tests/infra
+looks at those. Run by `make emulator`, which installs it.
 """
 
 import base64

@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-BATCH_OPERATIONS = ("SubmitJob", "DescribeJobs", "TerminateJob", "DescribeJobQueues")
+BATCH_OPERATIONS = ("SubmitJob", "DescribeJobs", "TerminateJob", "DescribeJobQueues", "ListJobs")
 HELD_SECONDS = 20.0  # far longer than any client of the tests waits
 
 

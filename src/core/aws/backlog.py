@@ -21,10 +21,10 @@ def waiting(queues: Sequence[str], *, now: datetime, client: "BatchClient | None
     """WaitingJobs, of each queue at most the 1,000 that one answer has, and OldestWaitingSeconds, 0 when none waits."""
     asked = client or clients.batch()
     try:
-        answers = [asked.list_jobs(jobQueue=queue, jobStatus="RUNNABLE") for queue in queues]
-    except AwsError as error:
+        answers = [asked.list_jobs(jobQueue=queue, jobStatus="RUNNABLE")["jobSummaryList"] for queue in queues]
+    except (*AwsError, KeyError) as error:  # of an answer that was cut nothing may be left
         log.warning("the queues could not be looked at", extra={"action": "backlog"}, exc_info=error)
         return {}
-    created = [job["createdAt"] for answer in answers for job in answer["jobSummaryList"]]
+    created = [job["createdAt"] for jobs in answers for job in jobs]
     oldest = now.timestamp() - min(created) / 1000 if created else 0
     return {"WaitingJobs": len(created), "OldestWaitingSeconds": max(0, int(oldest))}
