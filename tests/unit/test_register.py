@@ -43,6 +43,7 @@ def test_register_stores_a_pending_task(services: Services) -> None:
         correlation_id="corr",
         created_at=NOW,
         version=1,
+        compute="cpu",
         result_ttl_seconds=24 * 3600,
     )
     assert result == Registered(expected, again=False)
