@@ -169,3 +169,24 @@ def test_twenty_calls_at_once_with_one_key_give_one_task(services: Services) -> 
 
 def _all(store: TaskStore) -> list[Task]:
     return list(store.due(NOW + timedelta(days=365), limit=100, live=False))
+
+
+NVENC = replace(WANTED, command="-i in.mp4 -c:v h264_nvenc out.mp4")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "compute"),
+    [
+        (WANTED, "cpu"),
+        (replace(WANTED, compute="cpu"), "cpu"),
+        (replace(WANTED, compute="gpu"), "gpu"),
+        (NVENC, "gpu"),
+        (replace(NVENC, compute="gpu"), "gpu"),
+        (replace(NVENC, gpu_fallback=True), "gpu"),
+        (replace(NVENC, gpu_fallback=True, compute="cpu"), "cpu"),
+    ],
+)
+def test_a_task_goes_to_the_workers_that_it_needs_or_names(
+    services: Services, wanted: Registration, compute: str
+) -> None:
+    assert registered(services.store, wanted).task.compute == compute
