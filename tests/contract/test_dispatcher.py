@@ -13,7 +13,7 @@ from queue import Queue
 import boto3
 import pytest
 
-from core.aws.dispatcher import BatchDispatcher, task_of
+from core.aws.dispatcher import BatchDispatcher, Place, task_of
 from core.errors import DispatchUnavailable
 from core.local.dispatcher import CANNOT_START, LocalDispatcher
 from core.ports import Dispatcher, JobState, Sighting
@@ -370,6 +370,21 @@ def test_batch_is_not_ready_with_a_queue_that_takes_no_jobs(aws: Moto) -> None:
     boto3.client("batch").update_job_queue(jobQueue=moto_server.QUEUE, state="DISABLED")
     with pytest.raises(DispatchUnavailable):
         BatchDispatcher(moto_server.places()).check()
+
+
+def test_batch_job_goes_to_the_queue_for_what_it_computes_on(aws: Moto) -> None:
+    aws.create_queue("cpu-only")
+    places = {**moto_server.places(), "cpu": Place("cpu-only", moto_server.DEFINITION)}
+    batch = BatchDispatcher(places)
+
+    ids = [batch.submit(a_task(compute=compute)) for compute in ("gpu", "cpu")]
+
+    jobs = {job["jobId"]: job for job in boto3.client("batch").describe_jobs(jobs=ids)["jobs"]}
+    assert [jobs[job_id]["jobQueue"].rpartition("/")[2] for job_id in ids] == [moto_server.QUEUE, "cpu-only"]
+    assert batch.check() == "AWS Batch"
+    boto3.client("batch").update_job_queue(jobQueue="cpu-only", state="DISABLED")
+    with pytest.raises(DispatchUnavailable):
+        batch.check()
 
 
 def test_batch_job_that_has_ended_is_gone_and_can_be_stopped(aws: Moto) -> None:

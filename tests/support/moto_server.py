@@ -98,18 +98,22 @@ class Moto:
         with urllib.request.urlopen(request):
             pass
 
+    def create_queue(self, name: str) -> None:
+        """One more queue, on the same machines."""
+        boto3.client("batch").create_job_queue(
+            jobQueueName=name,
+            state="ENABLED",
+            priority=1,
+            computeEnvironmentOrder=[{"order": 1, "computeEnvironment": "workers"}],
+        )
+
     def _create_queue(self) -> None:
         batch = boto3.client("batch")
         role = boto3.client("iam").create_role(RoleName="batch", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
         batch.create_compute_environment(
             computeEnvironmentName="workers", type="UNMANAGED", state="ENABLED", serviceRole=role
         )
-        batch.create_job_queue(
-            jobQueueName=QUEUE,
-            state="ENABLED",
-            priority=1,
-            computeEnvironmentOrder=[{"order": 1, "computeEnvironment": "workers"}],
-        )
+        self.create_queue(QUEUE)
         batch.register_job_definition(
             jobDefinitionName=DEFINITION,
             type="container",
