@@ -14,7 +14,6 @@ from typing import Any
 
 from core.urls import Policy
 
-
 # In the place of a secret: where on AWS it is kept.
 SECRET_ARN = re.compile(r"arn:[a-z-]+:(secretsmanager|ssm):\S+")
 
@@ -192,7 +191,7 @@ def _buckets(text: str) -> tuple[str, ...]:
 
 
 def webhook_secret(text: str) -> str:
-    """One secret or two, with a space between them; each may be, or end in, the ARN of what it is. Raises ValueError."""
+    """One secret or two, with a space between; each may be, or end in, the ARN of what it is. Raises ValueError."""
     secrets = text.split()
     if not all(SECRET_ARN.search(secret) or _is_webhook_secret(secret) for secret in secrets) or len(secrets) > 2:
         raise ValueError("must be whsec_ and then 24 to 64 bytes in base64; or two of these, with a space between them")

@@ -110,7 +110,7 @@ def answers(address: str) -> bool:
 def stack(url: str) -> Mapping[str, str]:
     """The deployed stack: each resource's name by its name in the template, the outputs among them as `out:NAME`."""
     s3 = boto3.client("s3")
-    s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     s3.put_object(Bucket="code", Key="package.zip", Body=package())
     formation = boto3.client("cloudformation")
     formation.create_stack(
@@ -171,9 +171,7 @@ def call(url: str, stack: Mapping[str, str]) -> Callable[..., tuple[int, Any]]:
     integration = gateway.create_integration(
         ApiId=api["ApiId"], IntegrationType="AWS_PROXY", IntegrationUri=function, PayloadFormatVersion="2.0"
     )
-    gateway.create_route(
-        ApiId=api["ApiId"], RouteKey="$default", Target=f"integrations/{integration['IntegrationId']}"
-    )
+    gateway.create_route(ApiId=api["ApiId"], RouteKey="$default", Target=f"integrations/{integration['IntegrationId']}")
 
     def call(method: str, path: str, body: Any = None) -> tuple[int, Any]:
         connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
@@ -196,7 +194,9 @@ WANTED = {
 
 
 def test_everything_but_aws_batch_is_created(stack: Mapping[str, str]) -> None:
-    wanted = {name for name, it in load()["Resources"].items() if STACK.exists(name) and not it["Type"].startswith(LACKING)}
+    wanted = {
+        name for name, it in load()["Resources"].items() if STACK.exists(name) and not it["Type"].startswith(LACKING)
+    }
     assert wanted - stack.keys() == set()
     made = stack.keys() - wanted  # what SAM made of the functions
     assert made >= {"ApiFunctionRole", "SweepFunctionRole", "EventsFunctionRole", "SweepFunctionEveryMinute"}

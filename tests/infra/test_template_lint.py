@@ -21,6 +21,8 @@ def test_the_template_has_no_findings() -> None:
 
 
 def test_a_property_that_is_not_there_would_be_found() -> None:
-    text = FILE.read_text().replace("MinvCpus: 0", "MinimumVcpus: 0", 1).replace("!GetAtt TaskTable.Arn", "!GetAtt No.Arn")
+    text = (
+        FILE.read_text().replace("MinvCpus: 0", "MinimumVcpus: 0", 1).replace("!GetAtt TaskTable.Arn", "!GetAtt No.Arn")
+    )
     rules = {finding.split()[0] for finding in findings(text)}
     assert {"E3002", "E1010"} <= rules

@@ -1,4 +1,4 @@
-"""What each role may do on AWS is what the code that it runs asks for: each call has a statement, each statement a call.
+"""What each role may do on AWS is what its code asks for: each call has a statement, each statement a call.
 
 The calls are found in the sources. Which role makes them is written here, once for each function, so that a new one
 is not forgotten: it fails the first test until it stands in `CALLERS`.
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-import boto3
+import botocore.session
 import pytest
 from botocore import xform_name
 
@@ -86,8 +86,7 @@ def operations() -> Mapping[str, str]:
     """Each call of a client of ours, as Python names it, with the permission that it needs."""
     found = {}
     for service in SERVICES:
-        model = boto3.session.Session().client(service, region_name="eu-central-1").meta.service_model
-        for name in model.operation_names:
+        for name in botocore.session.get_session().get_service_model(service).operation_names:
             found[xform_name(name)] = f"{service}:{name}"
     return found | S3_ACTIONS
 
@@ -170,7 +169,9 @@ def test_the_policies_are_attached_to_those_who_are_said_to_have_them() -> None:
         listed = resources[function]["Properties"]["Policies"]
         refs = [_name(policy) for policy in listed if "Version" not in policy]
         assert tuple(refs) == ATTACHED[function]
-    policies = [name for name, it in resources.items() if it["Type"].startswith("AWS::IAM::") and "Policy" in it["Type"]]
+    policies = [
+        name for name, it in resources.items() if it["Type"].startswith("AWS::IAM::") and "Policy" in it["Type"]
+    ]
     assert set(policies) == {name for names in ATTACHED.values() for name in names}
     assert resources["ReadInputBuckets"]["Properties"]["Roles"] == [{"Ref": "WorkerRole"}]
 

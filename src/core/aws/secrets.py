@@ -32,7 +32,9 @@ class SignedLater:
         except (BotoCoreError, ClientError, KeyError) as error:
             raise NotDelivered("The secret that notices are signed with cannot be read.") from error
         except ValueError as error:
-            raise NotDelivered("The secret that notices are signed with is none: WEBHOOK_SECRET leads to it.") from error
+            raise NotDelivered(
+                "The secret that notices are signed with is none: WEBHOOK_SECRET leads to it."
+            ) from error
 
 
 def read(reference: str) -> str:
