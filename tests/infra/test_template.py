@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -378,3 +379,32 @@ def test_every_reference_leads_somewhere() -> None:
     }
     assert found
     assert {name for name in found if not name.startswith("AWS::")} <= known
+
+
+# The profiles
+
+
+@pytest.fixture(params=["dev", "prod"])
+def profile(request: pytest.FixtureRequest) -> Any:
+    return tomllib.loads((ROOT / "samconfig.toml").read_text())[request.param]
+
+
+def test_every_profile_can_be_built_and_deployed(profile: Any) -> None:
+    assert (ROOT / profile["build"]["parameters"]["template_file"]).samefile(FILE)
+    deploy = profile["deploy"]["parameters"]
+    given = dict(pair.split("=") for pair in deploy["parameter_overrides"].split())
+    known = BARE.template["Parameters"]
+    required = {name for name, parameter in known.items() if "Default" not in parameter}
+    assert required <= given.keys() <= known.keys()
+    for name, value in given.items():
+        allowed = known[name].get("AllowedValues")
+        assert allowed is None or value in map(str, allowed)
+        assert name == "WorkerImage" or re.fullmatch(known[name].get("AllowedPattern", ".*"), value)
+    assert deploy["stack_name"].endswith(given["Profile"])
+    # What nobody has put in is refused before anything is created.
+    assert not re.fullmatch(known["WorkerImage"]["AllowedPattern"], given["WorkerImage"])
+
+
+def test_queues_and_definitions_may_have_the_names_that_stacks_give_them() -> None:
+    for name in ("GpuQueue", "CpuQueue"):
+        assert re.fullmatch("[A-Za-z0-9_-]{1,128}", BARE.properties(name)["JobQueueName"])
