@@ -28,7 +28,7 @@ import boto3
 import pytest
 
 from support.lambda_process import ROOT
-from support.template import ACCOUNT, FILE, NAME, REGION, Stack, load
+from support.template import ACCOUNT, FILE, NAME, REGION, Stack, as_requested, load
 
 EMULATOR = os.environ.get("EMULATOR", "")
 pytestmark = pytest.mark.skipif(not EMULATOR, reason="EMULATOR names no emulator; `make emulator` installs one")
@@ -141,25 +141,15 @@ def create_batch() -> None:
     batch = boto3.client("batch")
     for kind in ("Gpu", "Cpu"):
         for name in (f"{kind}Spot", f"{kind}OnDemand"):
-            wanted = lowered(STACK.properties(name))
+            wanted = as_requested(STACK.properties(name))
             kept = {part: wanted[part] for part in ("type", "computeResources")}
             kept["computeResources"].pop("updateToLatestImageVersion")  # of updates only
             batch.create_compute_environment(computeEnvironmentName=name, state="ENABLED", **kept)
-        queue = lowered(STACK.properties(f"{kind}Queue"))
+        queue = as_requested(STACK.properties(f"{kind}Queue"))
         for place in queue["computeEnvironmentOrder"]:
             place["computeEnvironment"] = place["computeEnvironment"].strip("<>")
         batch.create_job_queue(state="ENABLED", **queue)
-        batch.register_job_definition(**lowered(STACK.properties(f"{kind}Job")))
-
-
-def lowered(node: Any, *, within: str = "") -> Any:
-    """Properties as AWS Batch's API names them; what users name stays, and numbers are numbers."""
-    if isinstance(node, dict):
-        as_is = within in ("Options", "Tags")
-        return {(k if as_is else k[0].lower() + k[1:]): lowered(v, within=k) for k, v in node.items()}
-    if isinstance(node, list):
-        return [lowered(part) for part in node]
-    return int(node) if within in ("MaxvCpus", "AttemptDurationSeconds") else node
+        batch.register_job_definition(**as_requested(STACK.properties(f"{kind}Job")))
 
 
 @pytest.fixture(scope="module")

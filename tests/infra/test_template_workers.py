@@ -7,13 +7,19 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import boto3
+import botocore.session
 import pytest
+from botocore.validate import ParamValidator
 
-from core import urls
+from core import urls, wiring
 from core.settings import Settings
+from core.task import Status
 from handlers import batch_worker
+from support.builders import task_in
 from support.lambda_process import ROOT
-from support.template import Stack
+from support.moto_server import Moto
+from support.template import Stack, as_requested
 
 STACK = Stack({"WorkerImage": "worker:1"})
 ELSEWHERE = Stack({"WorkerImage": "worker:1", "VpcId": "vpc-0a", "SubnetIds": "subnet-0a,subnet-0b"})
@@ -145,6 +151,56 @@ def test_a_job_fits_into_the_smallest_machine_that_there_may_be(kind: str) -> No
     assert int(asked["MEMORY"]) <= (memory - 1) * 1024
     assert Settings.from_env(variables).max_task_bytes + Settings.from_env(variables).max_input_bytes < disk * 10**9
     assert int(STACK.parameters.get(f"{kind}Vcpus", STACK.template["Parameters"][f"{kind}Vcpus"]["Default"])) >= vcpus
+
+
+# As AWS Batch's API takes them
+
+
+@pytest.mark.parametrize("name", [*ENVIRONMENTS, "GpuQueue", "CpuQueue", "GpuJob", "CpuJob"])
+def test_each_property_is_one_of_the_api(name: str) -> None:
+    operation = {"q": "UpdateJobQueue", "s": "UpdateComputeEnvironment", "j": "RegisterJobDefinition"}
+    kind = "q" if name.endswith("Queue") else "j" if name.endswith("Job") else "s"
+    shape = botocore.session.get_session().get_service_model("batch").operation_model(operation[kind]).input_shape
+    assert shape
+    wanted = as_requested(STACK.properties(name))
+    if kind == "q":
+        wanted["jobQueue"] = wanted.pop("jobQueueName")
+    if kind == "s":
+        wanted = {"computeEnvironment": name, **{part: wanted[part] for part in ("computeResources", "updatePolicy")}}
+    assert ParamValidator().validate(wanted, shape).generate_report() == ""
+    assert unknown(wanted, shape) == []
+
+
+def unknown(value: Any, shape: Any) -> list[str]:
+    """What botocore's validator lets pass: members that the shape has not, and words that are none of its enum's."""
+    if shape.type_name == "structure":
+        strange = [name for name in value if name not in shape.members]
+        known = ((value[name], shape.members[name]) for name in value if name in shape.members)
+        return strange + [found for part in known for found in unknown(*part)]
+    if shape.type_name == "list":
+        return [found for part in value for found in unknown(part, shape.member)]
+    return [value] if getattr(shape, "enum", None) and value not in shape.enum else []
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_a_submitted_job_has_what_its_worker_needs(aws: Moto, kind: str) -> None:
+    batch = boto3.client("batch")
+    batch.register_job_definition(**as_requested(STACK.properties(f"{kind.capitalize()}Job")))
+    batch.create_job_queue(
+        jobQueueName=f"transcoding-{kind}",
+        state="ENABLED",
+        priority=1,
+        computeEnvironmentOrder=[{"order": 1, "computeEnvironment": "workers"}],
+    )
+    services = wiring.services(Settings.from_env(STACK.variables("ApiFunction")), {})
+    task = task_in(Status.QUEUED, compute=kind)
+    job_id = services.dispatcher.submit(task)
+    (job,) = batch.describe_jobs(jobs=[job_id])["jobs"]
+    env = {entry["name"]: entry["value"] for entry in job["container"]["environment"]}
+    assert job["jobQueue"].endswith(f"/transcoding-{kind}")
+    assert job["container"]["command"] == ["python", "-m", "handlers.batch_worker"]
+    assert env["TASK_ID"] == task.task_id
+    assert Settings.from_env(env).scratch == Path("/work")
 
 
 # Queues and machines

@@ -168,3 +168,13 @@ class Stack:
 
     def _condition(self, value: Any) -> Any:
         return self.holds(value) if isinstance(value, str) else {"Condition": self.worked_out(value)}
+
+
+def as_requested(node: Any, *, within: str = "") -> Any:
+    """Properties of AWS Batch's as its API names them; what users name stays, and numbers are numbers."""
+    if isinstance(node, dict):
+        as_is = within in ("Options", "Tags")
+        return {(k if as_is else k[0].lower() + k[1:]): as_requested(v, within=k) for k, v in node.items()}
+    if isinstance(node, list):
+        return [as_requested(part) for part in node]
+    return int(node) if within in ("MaxvCpus", "AttemptDurationSeconds") else node
