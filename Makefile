@@ -42,13 +42,15 @@ options: $(VENV)/local.stamp ## make the tables of ffmpeg's options and filters 
 	$(BIN)/python tools/options_table.py
 	$(BIN)/python tools/filters_table.py
 
+# What the Lambda runtime brings: boto3, and with it what aws-xray-sdk and Powertools ask for as well.
+RUNTIME_HAS := botocore jmespath python-dateutil six urllib3
 UVC := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 lock: $(VENV)/dev.stamp ## pin the dependencies anew, with hashes (UPGRADE=--upgrade for newer ones)
 	$(BIN)/python -m pip install --quiet uv
 	$(UVC) $(UPGRADE) requirements/dev.in -o requirements/dev.txt
 	$(UVC) -c requirements/dev.txt requirements/local.in -o requirements/local.txt
-	$(UVC) -c requirements/dev.txt src/requirements.in -o src/requirements.txt
+	$(UVC) -c requirements/dev.txt $(RUNTIME_HAS:%=--no-emit-package %) src/requirements.in -o src/requirements.txt
 	$(UVC) -c requirements/dev.txt container/requirements.in -o container/requirements.txt
 
 clean: ## remove what was set up here, the tasks and their files included
