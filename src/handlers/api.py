@@ -12,10 +12,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-# A start makes much and drops little: there is nothing to collect until all of it stands. And FastAPI has dozens of
-# models for descriptions that are hardly ever asked for: each model is built when it is first used, instead of at once.
+# A start makes much and drops little: there is nothing to collect until all of it stands.
 gc.disable()
+# FastAPI has dozens of models for descriptions that are hardly ever asked for. They are built when they are first used.
 BaseModel.model_config["defer_build"] = True
+import fastapi  # noqa: F401
+
+del BaseModel.model_config["defer_build"]
 
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 from mangum import Mangum
