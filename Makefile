@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check unit contract journey infra bench soak lock options clean
+.PHONY: help demo serve test check unit contract journey infra package bench soak lock options clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,6 +31,15 @@ unit contract journey infra: $(VENV)/dev.stamp ## one part of the tests
 
 # Most tests wait, for a server or a clock, more than they compute.
 WORKERS ?= 4
+
+SAM_LACKING = $(strip $(if $(shell command -v sam),,sam) \
+	$(shell python3.13 -m pip --version >/dev/null 2>&1 || echo "python3.13 with pip"))
+package: $(VENV)/dev.stamp ## build the package of the Lambda functions with sam and run them from it
+	@if [ -n "$(SAM_LACKING)" ]; then \
+		echo "##### SKIPPED: make package. It needs on the PATH: $(SAM_LACKING). Nothing was built or tried. #####"; \
+	else \
+		$(BIN)/python -m pytest tests/package; \
+	fi
 
 bench: $(VENV)/dev.stamp ## measure the service against raw ffmpeg on this machine
 	@$(BIN)/python tools/bench.py
