@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check unit contract journey infra bench soak lock options image container emulator clean
+.PHONY: help demo serve test check unit contract journey infra package bench soak lock options image container emulator clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,6 +33,15 @@ unit contract journey infra: $(VENV)/dev.stamp ## one part of the tests
 
 # Most tests wait, for a server or a clock, more than they compute.
 WORKERS ?= 4
+
+SAM_LACKING = $(strip $(if $(shell command -v sam),,sam) \
+	$(shell python3.13 -m pip --version >/dev/null 2>&1 || echo "python3.13 with pip"))
+package: $(VENV)/dev.stamp ## build the package of the Lambda functions with sam and run them from it
+	@if [ -n "$(SAM_LACKING)" ]; then \
+		echo "##### SKIPPED: make package. It needs on the PATH: $(SAM_LACKING). Nothing was built or tried. #####"; \
+	else \
+		$(BIN)/python -m pytest tests/package; \
+	fi
 
 bench: $(VENV)/dev.stamp ## measure the service against raw ffmpeg on this machine
 	@$(BIN)/python tools/bench.py
@@ -72,13 +81,15 @@ options: $(VENV)/local.stamp ## make the tables of ffmpeg's options and filters 
 	$(BIN)/python tools/options_table.py
 	$(BIN)/python tools/filters_table.py
 
+# What the Lambda runtime brings: boto3, and with it what aws-xray-sdk and Powertools ask for as well.
+RUNTIME_HAS := botocore jmespath python-dateutil six urllib3
 UVC := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 lock: $(VENV)/dev.stamp ## pin the dependencies anew, with hashes (UPGRADE=--upgrade for newer ones)
 	$(BIN)/python -m pip install --quiet uv
 	$(UVC) $(UPGRADE) requirements/dev.in -o requirements/dev.txt
 	$(UVC) -c requirements/dev.txt requirements/local.in -o requirements/local.txt
-	$(UVC) -c requirements/dev.txt src/requirements.in -o src/requirements.txt
+	$(UVC) -c requirements/dev.txt $(RUNTIME_HAS:%=--no-emit-package %) src/requirements.in -o src/requirements.txt
 	$(UVC) -c requirements/dev.txt container/requirements.in -o container/requirements.txt
 	$(UVC) $(UPGRADE) requirements/emulator.in -o requirements/emulator.txt
 

@@ -4,10 +4,21 @@ The environment is read at import, which is when Lambda starts us. Log records a
 embedded metric format; both go to standard output, from where Lambda takes them.
 """
 
+import gc
 import os
 import warnings
 from collections.abc import Callable
 from typing import Any
+
+from pydantic import BaseModel
+
+# A start makes much and drops little: there is nothing to collect until all of it stands.
+gc.disable()
+# FastAPI has dozens of models for descriptions that are hardly ever asked for. They are built when they are first used.
+BaseModel.model_config["defer_build"] = True
+import fastapi  # noqa: F401
+
+del BaseModel.model_config["defer_build"]
 
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 from mangum import Mangum
@@ -50,6 +61,8 @@ warnings.filterwarnings("ignore", message="No application metrics to publish")
 
 app = create_app(wiring.services(settings, os.environ), settings, ffmpeg_version=FFMPEG_VERSION, count=_count)
 _adapter = Mangum(app, lifespan="off")
+gc.freeze()
+gc.enable()
 
 
 @_traced

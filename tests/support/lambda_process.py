@@ -58,7 +58,12 @@ class LambdaProcess:
 
 @contextmanager
 def started(
-    env: Mapping[str, str], folder: Path, *, program: Sequence[str] = (__file__,), module: str = "handlers.api"
+    env: Mapping[str, str],
+    folder: Path,
+    *,
+    program: Sequence[str] = (__file__,),
+    module: str = "handlers.api",
+    python: str = sys.executable,
 ) -> Iterator[LambdaProcess]:
     """The function of `module` with exactly the environment `env`, and what a process needs to run at all."""
     reading, writing = os.pipe()
@@ -66,7 +71,7 @@ def started(
     own = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "AWS_LAMBDA_FUNCTION_NAME": "api"}
     with log_file.open("w") as log, os.fdopen(reading) as answers:
         process = subprocess.Popen(
-            [sys.executable, *program, str(writing), module],
+            [python, *program, str(writing), module],
             env={**own, **env},
             cwd=folder,
             stdin=subprocess.PIPE,

@@ -12,8 +12,11 @@ from fastapi import FastAPI
 
 from core.ports import Services
 from core.settings import Settings
-from handlers.web import docs, errors, files, routes
+from handlers.web import errors, files, routes
 from handlers.web.middleware import BodyLimit, Correlated
+
+TITLE = "URL-to-S3 transcoding"
+VERSION = "0.1.0"
 
 
 def _now() -> datetime:
@@ -29,10 +32,22 @@ def _ignore(_: str) -> None:
 
 
 class _Api(FastAPI):
+    """Describes itself when somebody asks it to: that takes as long as the rest of its making, at each cold start."""
+
+    def __init__(self, operations: routes.Operations, **options: Any) -> None:
+        super().__init__(**options)
+        self._operations = operations
+
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            docs.restore_examples(super().openapi())
-        return super().openapi()
+            from handlers.web import docs
+
+            described = FastAPI(
+                title=self.title, version=self.version, description=docs.DESCRIPTION, openapi_tags=docs.TAGS
+            )
+            routes.install(described, self._operations, words=docs.words)
+            self.openapi_schema = docs.with_examples(described.openapi())
+        return self.openapi_schema
 
 
 def create_app(
@@ -52,16 +67,6 @@ def create_app(
     is worth a metric. `open_link` is given where the service itself serves its outputs; without it there is no
     `/files`.
     """
-    app = _Api(
-        title=docs.TITLE,
-        version=docs.VERSION,
-        description=docs.DESCRIPTION,
-        openapi_tags=docs.TAGS,
-        redoc_url=None,
-        # A redirect would be made from the Host header, which is the caller's to choose.
-        redirect_slashes=False,
-    )
-    errors.install(app)
     operations = routes.Operations(
         services=services,
         settings=settings,
@@ -71,6 +76,15 @@ def create_app(
         new_id=new_id,
         count=count,
     )
+    app = _Api(
+        operations,
+        title=TITLE,
+        version=VERSION,
+        redoc_url=None,
+        # A redirect would be made from the Host header, which is the caller's to choose.
+        redirect_slashes=False,
+    )
+    errors.install(app)
     routes.install(app, operations)
     if open_link:
         app.include_router(files.router(open_link))

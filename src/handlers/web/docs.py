@@ -6,8 +6,6 @@ from core.task import FailureCode
 from handlers.web import examples, models
 from handlers.web.errors import CODES
 
-TITLE = "URL-to-S3 transcoding"
-VERSION = "0.1.0"
 TAGS = [
     {"name": "Tasks", "description": "One ffmpeg command over named inputs that produces named outputs."},
     {"name": "Service", "description": "The service itself."},
@@ -54,17 +52,6 @@ _LATER = {"Retry-After": {"description": "After how many seconds to try again.",
 _LOCATION = {"Location": {"description": "The task's status.", "schema": {"type": "string"}}}
 
 
-def restore_examples(spec: dict[str, Any]) -> None:
-    """Put the examples in again as they are: FastAPI leaves the nulls out, which the schemas require."""
-    all_described = (REGISTER, VALIDATE, EXECUTE, STATUS, CANCEL, NOTIFY, HEALTH)
-    described = {operation["operation_id"]: operation for operation in all_described}
-    for methods in spec["paths"].values():
-        for operation in methods.values():
-            for status, response in described[operation["operationId"]]["responses"].items():
-                shown = response["content"]["application/json"]["examples"]
-                operation["responses"][str(status)]["content"]["application/json"]["examples"] = shown
-
-
 def _answer(model: type[Any], text: str, shown: dict[str, Any], headers: dict[str, Any] | None = None) -> Any:
     named = {name: {"summary": name.replace("_", " "), "value": value} for name, value in shown.items()}
     return {
@@ -106,7 +93,6 @@ _BODY: dict[str, Any] = {
 }
 
 REGISTER: dict[str, Any] = {
-    "methods": ["POST"],
     "operation_id": "register",
     "tags": ["Tasks"],
     "summary": "Register a task",
@@ -142,7 +128,6 @@ REGISTER: dict[str, Any] = {
     "openapi_extra": _BODY,
 }
 VALIDATE: dict[str, Any] = {
-    "methods": ["POST"],
     "operation_id": "validate",
     "tags": ["Tasks"],
     "summary": "Validate a command",
@@ -164,7 +149,6 @@ VALIDATE: dict[str, Any] = {
     "openapi_extra": _BODY,
 }
 EXECUTE: dict[str, Any] = {
-    "methods": ["POST"],
     "operation_id": "execute",
     "tags": ["Tasks"],
     "summary": "Execute a task",
@@ -186,7 +170,6 @@ EXECUTE: dict[str, Any] = {
     },
 }
 STATUS: dict[str, Any] = {
-    "methods": ["GET"],
     "operation_id": "status",
     "tags": ["Tasks"],
     "summary": "Show a task",
@@ -213,7 +196,6 @@ STATUS: dict[str, Any] = {
     },
 }
 CANCEL: dict[str, Any] = {
-    "methods": ["POST"],
     "operation_id": "cancel",
     "tags": ["Tasks"],
     "summary": "Cancel a task",
@@ -228,7 +210,6 @@ CANCEL: dict[str, Any] = {
     },
 }
 NOTIFY: dict[str, Any] = {
-    "methods": ["POST"],
     "operation_id": "notify",
     "tags": ["Tasks"],
     "summary": "Send a task's notices again",
@@ -243,7 +224,6 @@ NOTIFY: dict[str, Any] = {
     },
 }
 HEALTH: dict[str, Any] = {
-    "methods": ["GET"],
     "operation_id": "health",
     "tags": ["Service"],
     "summary": "Examine the service",
@@ -257,3 +237,20 @@ HEALTH: dict[str, Any] = {
         "default": _OTHER,
     },
 }
+
+_OPERATIONS = {words["operation_id"]: words for words in (REGISTER, VALIDATE, EXECUTE, STATUS, CANCEL, NOTIFY, HEALTH)}
+
+
+def words(operation_id: str) -> dict[str, Any]:
+    """What FastAPI is to be told of an operation."""
+    return _OPERATIONS[operation_id]
+
+
+def with_examples(spec: dict[str, Any]) -> dict[str, Any]:
+    """The description with its examples as they are: FastAPI leaves the nulls out, which the schemas require."""
+    for methods in spec["paths"].values():
+        for operation in methods.values():
+            for status, response in words(operation["operationId"])["responses"].items():
+                shown = response["content"]["application/json"]["examples"]
+                operation["responses"][str(status)]["content"]["application/json"]["examples"] = shown
+    return spec

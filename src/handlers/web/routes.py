@@ -24,7 +24,7 @@ from core.preview import preview
 from core.register import MAX_KEY_LENGTH, register
 from core.settings import Settings
 from core.task import Status, Task
-from handlers.web import docs, log_keys, models
+from handlers.web import log_keys, models
 
 # How often progress is stored, and so how soon it is worth asking again.
 POLL_SECONDS = {"local": 1, "aws": 5}
@@ -133,16 +133,20 @@ def poll_seconds(task: Task, *, now: datetime, usual: int) -> int:
     return max(usual, min(left, MAX_POLL_SECONDS))
 
 
-def install(app: FastAPI, operations: Operations) -> None:
+def install(app: FastAPI, operations: Operations, *, words: Callable[[str], dict[str, Any]] = lambda _: {}) -> None:
+    """Let `app` answer with the operations. `words` gives what a description says of each, by its name."""
     # On the application itself: FastAPI matches the routes of an included router at more cost.
     add: Callable[..., Any] = app.add_api_route
-    add("/ffmpeg/register", operations.register, **docs.REGISTER, dependencies=[Depends(json_body)])
-    add("/ffmpeg/validate", operations.validate, **docs.VALIDATE, dependencies=[Depends(json_body)])
-    add("/ffmpeg/execute/{task_id}", operations.execute, **docs.EXECUTE)
-    add("/ffmpeg/status/{task_id}", operations.status, **docs.STATUS)
-    add("/ffmpeg/cancel/{task_id}", operations.cancel, **docs.CANCEL)
-    add("/ffmpeg/notify/{task_id}", operations.notify, **docs.NOTIFY)
-    add("/ffmpeg/health", operations.health, **docs.HEALTH)
+    get: dict[str, Any] = {"methods": ["GET"]}
+    post: dict[str, Any] = {"methods": ["POST"]}
+    post_json = post | {"dependencies": [Depends(json_body)]}
+    add("/ffmpeg/register", operations.register, **post_json, **words("register"))
+    add("/ffmpeg/validate", operations.validate, **post_json, **words("validate"))
+    add("/ffmpeg/execute/{task_id}", operations.execute, **post, **words("execute"))
+    add("/ffmpeg/status/{task_id}", operations.status, **get, **words("status"))
+    add("/ffmpeg/cancel/{task_id}", operations.cancel, **post, **words("cancel"))
+    add("/ffmpeg/notify/{task_id}", operations.notify, **post, **words("notify"))
+    add("/ffmpeg/health", operations.health, **get, **words("health"))
 
 
 def _checked(task_id: str) -> str:
