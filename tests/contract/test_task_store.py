@@ -56,6 +56,7 @@ def a_full_task() -> Task:
         command='-i "a b.mp4" -vf "drawtext=text=\'ü 日本\'" out.mp4',
         job_id="job-1",
         fingerprint="ab" * 32,
+        key_name="alice",
         callback_url="https://callbacks.example/ended?token=1",
         result_ttl_seconds=3600,
         finished_at=NOW,

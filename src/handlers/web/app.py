@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from core.ports import Services
 from core.settings import Settings
-from handlers.web import docs, errors, files, routes
+from handlers.web import docs, errors, files, routes, sign_in
 from handlers.web.middleware import BodyLimit, Correlated
 
 
@@ -29,9 +29,13 @@ def _ignore(_: str) -> None:
 
 
 class _Api(FastAPI):
+    needs_key = False
+
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             docs.restore_examples(super().openapi())
+            if self.needs_key:
+                sign_in.describe(super().openapi())
         return super().openapi()
 
 
@@ -61,9 +65,10 @@ def create_app(
         # A redirect would be made from the Host header, which is the caller's to choose.
         redirect_slashes=False,
     )
+    app.needs_key = bool(settings.api_keys)
     errors.install(app)
     operations = routes.Operations(
-        services=services,
+        all_services=services,
         settings=settings,
         ffmpeg_version=ffmpeg_version,
         sandbox=sandbox,
@@ -76,5 +81,6 @@ def create_app(
         app.include_router(files.router(open_link))
     # The last one added is the outermost.
     app.add_middleware(BodyLimit)
+    app.add_middleware(sign_in.SignIn, settings=settings, clock=clock)
     app.add_middleware(Correlated, new_id=new_id)
     return app
