@@ -37,6 +37,11 @@ _LIVE_BY_KEY = """
 CREATE INDEX IF NOT EXISTS tasks_live_by_key ON tasks (json_extract(body, '$.key_name'))
 WHERE status IN ('queued', 'running')
 """
+COUNT_LIVE = """
+SELECT count(*) FROM (
+    SELECT 1 FROM tasks WHERE status IN ('queued', 'running') AND json_extract(body, '$.key_name') = ? LIMIT ?
+)
+"""
 _LIVE = {True: "status IN ('queued', 'running')", False: "status NOT IN ('queued', 'running')"}
 
 
@@ -84,12 +89,8 @@ class SqliteTaskStore:
         return [record.loads(body) for (body,) in rows]
 
     def count_live(self, key_name: str, *, most: int) -> int:
-        query = (
-            "SELECT count(*) FROM (SELECT 1 FROM tasks WHERE status IN ('queued', 'running')"
-            " AND json_extract(body, '$.key_name') = ? LIMIT ?)"
-        )
         with self._connection() as connection:
-            (number,) = connection.execute(query, (key_name, most)).fetchone()
+            (number,) = connection.execute(COUNT_LIVE, (key_name, most)).fetchone()
         return int(number)
 
     def forget(self, task: Task) -> None:
