@@ -19,6 +19,7 @@ from core.task import Status
 from handlers.web import models
 from handlers.web.log_keys import LogKeys
 from support import api_server, lambda_process, moto_server, signed_in
+from support import service as service_process
 from support.api_server import FFMPEG_VERSION, ONE_OUTPUT
 from support.builders import task_in
 from support.lambda_process import LambdaProcess
@@ -325,6 +326,19 @@ def test_without_keys_in_the_settings_none_is_asked_for_and_one_that_is_sent_cha
         assert api.http.get(answer.headers["location"]).status_code == 200
         spec = api.http.get("/openapi.json").json()
         assert "securitySchemes" not in spec["components"]
+
+
+def test_a_service_that_needs_keys_may_listen_everywhere_and_its_workers_need_none(tmp_path: Path) -> None:
+    body = {"command": "-f lavfi -i testsrc2=d=1:s=64x64 out.mp4", "input_files": {}, "output_filename": "out.mp4"}
+    with service_process.running(tmp_path, HOST="0.0.0.0", API_KEYS=API_KEYS) as process:
+        assert refused(process.http.post("/ffmpeg/register", json=body))
+        process.http.headers["X-API-Key"] = KEYS["alice"]
+        answer = process.http.post("/ffmpeg/register?execute=true", json=body)
+        ended = process.ended(answer.json()["task_id"])
+        assert (ended["status"], ended["key_name"]) == ("completed", "alice"), ended
+        log = process.last_words()
+    assert '"key_name":"alice"' in log
+    assert KEYS["alice"] not in log
 
 
 # The same on Lambda
