@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check unit contract journey infra package bench soak lock options image container emulator clean
+.PHONY: help demo serve key test check unit contract journey infra package bench soak lock options image container emulator clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,6 +17,9 @@ demo: $(VENV)/local.stamp ## transcode a real video through the API on this mach
 
 serve: $(VENV)/local.stamp ## keep the service running, by default on 127.0.0.1:8000
 	@exec $(BIN)/python -m handlers.local
+
+key: $(VENV)/local.stamp ## make an API key for NAME, and its entry for API_KEYS
+	@$(BIN)/python -m handlers.keys $(NAME)
 
 test: check unit contract journey infra ## all checks and tests: what CI calls
 	@echo "The container images have a target of their own, as root: make container"

@@ -4,6 +4,7 @@
     |- InvalidArgument            INVALID_ARGUMENT
     |  |- CommandNotAllowed       COMMAND_NOT_ALLOWED
     |  `- UrlNotAllowed           URL_NOT_ALLOWED
+    |- Unauthenticated            UNAUTHENTICATED
     |- NotFound                   NOT_FOUND
     |  `- TaskNotFound            TASK_NOT_FOUND
     |- MethodNotAllowed           METHOD_NOT_ALLOWED
@@ -53,6 +54,12 @@ class UrlNotAllowed(InvalidArgument):
     """The URL is not allowed."""
 
     code = "URL_NOT_ALLOWED"
+
+
+class Unauthenticated(ServiceError):
+    """A key is needed: send one that this service knows as X-API-Key."""
+
+    code = "UNAUTHENTICATED"
 
 
 class NotFound(ServiceError):

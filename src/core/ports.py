@@ -41,6 +41,10 @@ class TaskStore(Protocol):
         """
         ...
 
+    def count_live(self, key_name: str, *, most: int) -> int:
+        """How many of the key's tasks are queued or running, counted up to `most`; may lag behind by moments."""
+        ...
+
     def forget(self, task: Task) -> None:
         """Delete the record, if the stored task is still in this version. Raises TaskChanged, TaskNotFound."""
         ...

@@ -51,18 +51,22 @@ def register(
     correlation_id: str,
     now: datetime,
     idempotency_key: str | None = None,
+    key_name: str | None = None,
 ) -> Registered:
     """The task, stored; with an idempotency key that was used before, the one that it was used for.
 
+    `key_name` is that of the API key: the task is its own, and so are its idempotency keys.
     Raises CommandNotAllowed, UrlNotAllowed, InvalidArgument or IdempotencyConflict, and then stores nothing.
     """
     if idempotency_key is None:
-        return Registered(store.create(_task(wanted, settings, task_id, correlation_id, now)), again=False)
-    task_id, fingerprint = _id_of(idempotency_key), _fingerprint(wanted)
+        task = _task(wanted, settings, task_id, correlation_id, now)
+        return Registered(store.create(replace(task, key_name=key_name)), again=False)
+    task_id, fingerprint = _id_of(idempotency_key, key_name), _fingerprint(wanted)
     try:
         return _same(store.get(task_id), fingerprint)
     except TaskNotFound:
-        task = replace(_task(wanted, settings, task_id, correlation_id, now), fingerprint=fingerprint)
+        task = _task(wanted, settings, task_id, correlation_id, now)
+        task = replace(task, key_name=key_name, fingerprint=fingerprint)
     try:
         return Registered(store.create(task), again=False)
     except TaskExists:  # by the same request, at the same time
@@ -124,11 +128,11 @@ def _notices(wanted: Registration, settings: Settings) -> tuple[Notice, ...]:
     return tuple(Notice(channel=channel) for channel, where in asked.items() if where)
 
 
-def _id_of(key: str) -> str:
+def _id_of(key: str, key_name: str | None) -> str:
     if not 0 < len(key) <= MAX_KEY_LENGTH or not key.isascii() or not key.isprintable():
         message = f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable ASCII characters."
         raise InvalidArgument(message, details={"field": "Idempotency-Key"})
-    return str(uuid5(_KEYS, key))
+    return str(uuid5(uuid5(_KEYS, key_name) if key_name else _KEYS, key))
 
 
 def _fingerprint(wanted: Registration) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from core import keys
 from core.urls import Policy
 
 # In the place of a secret: where on AWS it is kept.
@@ -37,6 +38,10 @@ class Settings:
     retry_delay_seconds: int = 15  # before the second attempt of a task; four times that before the third
     # What notices are signed with: whsec_ and base64, or two; on AWS also the ARN of a secret that is that.
     webhook_secret: str | None = field(default=None, repr=False)
+    # who may call
+    api_keys: tuple[keys.Key, ...] = field(default=(), repr=False)  # none: whoever reaches the service
+    rate_limit_per_minute: int = 0  # requests of one key; 0: any number
+    max_live_tasks_per_key: int = 0  # queued or running at once; 0: any number
     # the worker
     ffmpeg_path: str | None = None  # another ffmpeg than the one that comes with the wheel
     scratch_dir: Path | None = None  # where tasks have their temporary folders
@@ -88,6 +93,11 @@ class Settings:
         return tuple(queue for queue in (self.job_queue, self.cpu_job_queue) if queue)
 
     @property
+    def lets_strangers_in(self) -> bool:
+        """Whether anybody who reaches the local service could use it, though nobody has said that they may."""
+        return not (self.api_keys or self.allow_unauthenticated or _is_loopback(self.host))
+
+    @property
     def url_policy(self) -> Policy:
         """Which URLs are taken. Only the AWS backend has a role with which to read a bucket."""
         buckets = self.input_buckets if self.backend == "aws" else ()
@@ -127,11 +137,6 @@ class Settings:
             faults.append("CPU_JOB_QUEUE and CPU_JOB_DEFINITION go together: set both, or neither")
         if self.backend != "aws" and SECRET_ARN.search(self.webhook_secret or ""):
             faults.append("WEBHOOK_SECRET: an ARN is for BACKEND=aws; give the secret itself")
-        if not self.allow_unauthenticated and not _is_loopback(self.host):
-            faults.append(
-                f"HOST={self.host!r}: anybody who reaches this address could use the service, which has no sign-in; "
-                "listen on 127.0.0.1, or set ALLOW_UNAUTHENTICATED=true"
-            )
         return faults
 
 
@@ -206,7 +211,7 @@ def _is_webhook_secret(text: str) -> bool:
     return text.startswith("whsec_") and 24 <= len(key) <= 64
 
 
-_SECRET = frozenset({"webhook_secret"})
+_SECRET = frozenset({"webhook_secret", "api_keys"})
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "backend": _one_of("local", "aws"),
     "log_level": lambda text: _one_of("DEBUG", "INFO", "WARNING", "ERROR")(text.upper()),
@@ -214,6 +219,9 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "result_ttl_hours": _between(0, 10 * 365 * 24),
     "retry_delay_seconds": _between(0, 3600),
     "webhook_secret": webhook_secret,
+    "api_keys": keys.read,
+    "rate_limit_per_minute": _between(0, 1_000_000),
+    "max_live_tasks_per_key": _between(0, 1_000_000),
     "ffmpeg_path": str,
     "scratch_dir": Path,
     "max_input_bytes": _between(1, 2**50),

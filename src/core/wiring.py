@@ -55,6 +55,16 @@ def signing(settings: Settings) -> Settings:
     return replace(settings, webhook_secret=f"whsec_{key}")
 
 
+def with_keys(env: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment with what API_KEYS leads to, where on AWS it names a secret."""
+    named = env.get("API_KEYS", "")
+    if env.get("BACKEND") != "aws" or not SECRET_ARN.search(named):
+        return env
+    from core.aws import secrets
+
+    return {**env, "API_KEYS": secrets.read(named)}
+
+
 def channels(settings: Settings, shown: Callable[[Task], str]) -> Mapping[str, Channel]:
     """By which others can be told that a task has ended; `shown` gives what they are told."""
     made: dict[str, Channel] = {}

@@ -35,7 +35,7 @@ Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 SERVICE = "transcoding-api"
 NAMESPACE = "Transcoding"
 
-settings = Settings.from_env(os.environ)
+settings = Settings.from_env(wiring.with_keys(os.environ))
 logger = logs.for_lambda(SERVICE, settings.log_level)
 logger.logger_handler.addFilter(LogKeys())
 metrics = Metrics(namespace=NAMESPACE, service=SERVICE)

@@ -56,6 +56,11 @@ def _serve(env: Mapping[str, str]) -> None:
     settings = Settings.from_env(env)
     if settings.backend != "local":
         raise CannotStart("this is the service for one machine; unset BACKEND, or set it to local.")
+    if settings.lets_strangers_in:
+        raise CannotStart(
+            f"HOST={settings.host!r}: anybody who reaches this address could use the service; set API_KEYS, listen on "
+            "127.0.0.1, or set ALLOW_UNAUTHENTICATED=true."
+        )
     ffmpeg = process.find_ffmpeg(settings.ffmpeg_path)
     with process.canary(settings.scratch) as found:
         version = process.ffmpeg_version(ffmpeg)

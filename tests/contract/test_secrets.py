@@ -108,3 +108,12 @@ def test_the_wiring_reads_an_arn_later_and_a_secret_at_once() -> None:
 def test_one_machine_takes_no_arn() -> None:
     with pytest.raises(SettingsInvalid, match="BACKEND=aws"):
         Settings.from_env({"WEBHOOK_SECRET": MISSING})
+
+
+def test_the_entries_of_api_keys_are_read_from_where_they_are_kept(aws: Moto) -> None:
+    entry = f"alice:{'ab' * 32}:admin"
+    named = {"BACKEND": "aws", "API_KEYS": kept_as_parameter(entry), "LOG_LEVEL": "INFO"}
+
+    assert wiring.with_keys(named) == {**named, "API_KEYS": entry}
+    assert wiring.with_keys({**named, "API_KEYS": entry}) == {**named, "API_KEYS": entry}
+    assert wiring.with_keys({**named, "BACKEND": "local"}) == {**named, "BACKEND": "local"}

@@ -1,10 +1,12 @@
 """What ports.TaskStore promises, on both twins; below, what each of them has of its own."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,7 +22,7 @@ from core import moves
 from core.aws import client as clients
 from core.aws.task_store import EXPIRES, DynamoTaskStore
 from core.errors import InternalError, TaskChanged, TaskExists, TaskNotFound
-from core.local.task_store import SqliteTaskStore
+from core.local.task_store import COUNT_LIVE, SqliteTaskStore
 from core.ports import TaskStore
 from core.task import (
     KEEP_RECORD,
@@ -57,6 +59,7 @@ def a_full_task() -> Task:
         command='-i "a b.mp4" -vf "drawtext=text=\'ü 日本\'" out.mp4',
         job_id="job-1",
         fingerprint="ab" * 32,
+        key_name="alice",
         callback_url="https://callbacks.example/ended?token=1",
         result_ttl_seconds=3600,
         finished_at=NOW,
@@ -114,6 +117,29 @@ def test_of_many_who_create_one_task_one_succeeds(store: TaskStore) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(create, range(8))) == [False] * 7 + [True]
+
+
+def test_live_tasks_of_a_key_are_counted_up_to_what_is_asked(store: TaskStore) -> None:
+    for status in Status:
+        store.create(task_in(status, key_name="alice"))
+        store.create(task_in(status, key_name="al"))
+        store.create(task_in(status))
+    store.create(task_in(Status.QUEUED, key_name="alice"))
+
+    assert store.count_live("alice", most=100) == 3
+    assert [store.count_live("alice", most=most) for most in (1, 2, 3)] == [1, 2, 3]
+    assert store.count_live("bob", most=100) == 0
+
+
+def test_a_task_is_counted_from_when_it_is_queued_until_it_ends(store: TaskStore) -> None:
+    task = store.create(a_task(key_name="alice"))
+    counted = [store.count_live("alice", most=9)]
+    task = store.replace(moves.execute(task, now=NOW), task)
+    counted.append(store.count_live("alice", most=9))
+    task = store.replace(moves.claim(task, now=NOW, owner="worker-1"), task)
+    counted.append(store.count_live("alice", most=9))
+    store.replace(moves.cancel(task, now=NOW), task)
+    assert [*counted, store.count_live("alice", most=9)] == [0, 1, 1, 0]
 
 
 def test_get_of_an_unknown_task_says_so(store: TaskStore) -> None:
@@ -405,3 +431,17 @@ def test_a_task_that_goes_on_is_no_longer_dropped(aws: Moto) -> None:
     store.replace(moves.execute(task, now=NOW), task)
     (item,) = boto3.client("dynamodb").scan(TableName=moto_server.TABLE)["Items"]
     assert EXPIRES not in item
+
+
+def test_sqlite_counts_live_tasks_by_an_index_also_in_a_file_from_before_there_were_keys(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    with closing(SqliteTaskStore(path)) as store:
+        store.create(task_in(Status.QUEUED, key_name="alice"))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP INDEX tasks_live_by_key")
+
+    with closing(SqliteTaskStore(path)) as store:
+        assert store.count_live("alice", most=9) == 1
+    with closing(sqlite3.connect(path)) as connection:
+        plan = [row[-1] for row in connection.execute(f"EXPLAIN QUERY PLAN {COUNT_LIVE}", ("alice", 9))]
+    assert "SEARCH tasks USING INDEX tasks_live_by_key (<expr>=?)" in plan

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ FULL = Stack(
         "InputBuckets": "media,archive",
         "WebhookSecretArn": "arn:aws:ssm:eu-central-1:123456789012:parameter/webhook",
         "EventBus": "default",
+        "ApiKeysArn": "arn:aws:ssm:eu-central-1:123456789012:parameter/keys",
         "AlarmEmail": "ops@example.com",
         "VpcId": "vpc-0a",
         "SubnetIds": "subnet-0a,subnet-0b",
@@ -61,6 +63,7 @@ NOT_OF_FUNCTIONS = {
     "max_concurrent_tasks": "one machine's",
     "allow_unauthenticated": "one machine's",
 }
+OF_THE_API = {"api_keys", "rate_limit_per_minute", "max_live_tasks_per_key"}  # nobody calls the others
 # Settings that only functions have.
 NOT_OF_JOBS = {
     "link_ttl_seconds": "the worker makes no links",
@@ -97,7 +100,8 @@ def test_every_handler_is_in_the_code_that_is_packed(function: str) -> None:
 
 @STACKS
 def test_the_functions_have_the_settings_that_aws_needs(stack: Stack, function: str) -> None:
-    assert {name.lower() for name in stack.variables(function)} == names() - set(NOT_OF_FUNCTIONS)
+    others = set() if function == "ApiFunction" else OF_THE_API
+    assert {name.lower() for name in stack.variables(function)} == names() - set(NOT_OF_FUNCTIONS) - others
     assert set(NOT_OF_FUNCTIONS) <= names()
 
 
@@ -106,16 +110,21 @@ def test_the_functions_have_the_settings_that_aws_needs(stack: Stack, function: 
 def test_the_jobs_have_the_settings_that_a_worker_needs(stack: Stack, job: str) -> None:
     own = {"scratch_dir", "sandbox", "max_task_bytes"}
     without_region = {name.lower() for name in stack.job_variables(job)} - {"aws_default_region"}
-    assert without_region == (names() - set(NOT_OF_FUNCTIONS) - set(NOT_OF_JOBS)) | own
+    assert without_region == (names() - set(NOT_OF_FUNCTIONS) - set(NOT_OF_JOBS) - OF_THE_API) | own
 
 
 @STACKS
 def test_the_settings_can_be_read(stack: Stack, function: str) -> None:
-    settings = Settings.from_env(stack.variables(function))
+    settings = _settings(stack.variables(function))
     assert (settings.backend, settings.output_bucket) == ("aws", "<OutputBucket>" if stack is BARE else "media-out")
     assert settings.job_queues == ("transcoding-gpu", "transcoding-cpu")
     assert settings.input_buckets == (() if stack is BARE else ("media", "archive"))
     assert settings.result_ttl_hours == (24 if stack is BARE else 720)
+
+
+def _settings(variables: Mapping[str, str]) -> Settings:
+    """As the functions read them; what API_KEYS leads to is read before."""
+    return Settings.from_env({**variables, "API_KEYS": ""})
 
 
 @STACKS
@@ -124,7 +133,7 @@ def test_worker_and_api_agree_on_what_both_have(stack: Stack, job: str) -> None:
     worker, api = stack.job_variables(job), stack.variables("ApiFunction")
     both = worker.keys() & api.keys()
     assert {name: worker[name] for name in both} == {name: api[name] for name in both}
-    assert Settings.from_env(worker).task_timeout_seconds == Settings.from_env(api).task_timeout_seconds
+    assert Settings.from_env(worker).task_timeout_seconds == _settings(api).task_timeout_seconds
 
 
 def test_the_parameters_fit_the_settings() -> None:

@@ -50,6 +50,7 @@ CALLERS: Mapping[str, set[str]] = {
     "DynamoTaskStore._put": {API, *CARE, WORKER},  # every move
     "DynamoTaskStore._delete": CARE,  # the aftermath forgets
     "DynamoTaskStore._due_keys": CARE,
+    "DynamoTaskStore.count_live": {API},  # what a key has under way
     "S3ObjectStore.put_file": {WORKER},
     "S3ObjectStore.head": {WORKER},
     "S3ObjectStore.link": {API, *CARE},  # in answers and in notices
@@ -65,17 +66,20 @@ CALLERS: Mapping[str, set[str]] = {
     "BatchDispatcher.check": {API},
     "waiting": {SWEEP},
     "EventBusChannel.deliver": CARE,
-    "_value": CARE,  # the secret that notices are signed with
+    "_value": {API, *CARE},  # the entries of the keys; the secret that notices are signed with
 }
 
+KEYS = "arn:aws:ssm:eu-central-1:123456789012:parameter/keys"
 # The managed policies and the policies apart that each role has, besides what is written at it.
 ATTACHED = {
-    API: ("SubmitJobs",),
+    API: ("SubmitJobs", "ReadApiKeys"),
     EVENTS: ("LookAfterTasks", "SubmitJobs", "ReadWebhookSecret", "AnnounceEnds"),
     SWEEP: ("LookAfterTasks", "SubmitJobs", "ReadWebhookSecret", "AnnounceEnds"),
     WORKER: ("ReadInputBuckets",),
 }
-FULL = Stack({"InputBuckets": "media,archive", "WebhookSecretArn": "generate", "EventBus": "default"})
+FULL = Stack(
+    {"InputBuckets": "media,archive", "WebhookSecretArn": "generate", "EventBus": "default", "ApiKeysArn": KEYS}
+)
 ELSEWHERE = Stack({"OutputBucketName": "media-out"})
 # Of these AWS says that they know no resources.
 ON_ALL = {"batch:DescribeJobs", "batch:DescribeJobQueues", "batch:ListJobs"}
@@ -204,7 +208,7 @@ JOBS = "arn:aws:batch:eu-central-1:123456789012:"
 def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role: str) -> None:
     of_objects = {f"{bucket}/outputs/*"}
     allowed = {
-        "dynamodb": {"<TaskTable>", "<TaskTable>/index/due"},
+        "dynamodb": {"<TaskTable>", "<TaskTable>/index/due", "<TaskTable>/index/live"},
         "s3": {bucket, f"{bucket}/outputs/*"},
         "batch": {
             "*",

@@ -81,6 +81,8 @@ def running(
     *,
     dispatcher: RecordingDispatcher | None = None,
     before_store: Callable[[TaskStore], TaskStore] = _unchanged,
+    settings: Settings = Settings(),  # noqa: B008 - frozen
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Iterator[Api]:
     # With the protocol named, or asyncio leaves Nagle's algorithm on: 40 ms for every answer.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
@@ -94,7 +96,8 @@ def running(
         counted: list[str] = []
         app = create_app(
             services,
-            Settings(),
+            settings,
+            clock=clock,
             ffmpeg_version=FFMPEG_VERSION,
             count=counted.append,
             open_link=objects.open_link,

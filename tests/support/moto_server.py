@@ -40,6 +40,7 @@ TABLE_SCHEMA: Mapping[str, Any] = {
         {"AttributeName": "task_id", "AttributeType": "S"},
         {"AttributeName": "due_shard", "AttributeType": "S"},
         {"AttributeName": "due_at", "AttributeType": "N"},
+        {"AttributeName": "live_key", "AttributeType": "S"},
     ],
     "KeySchema": [{"AttributeName": "task_id", "KeyType": "HASH"}],
     "GlobalSecondaryIndexes": [
@@ -50,7 +51,12 @@ TABLE_SCHEMA: Mapping[str, Any] = {
                 {"AttributeName": "due_at", "KeyType": "RANGE"},
             ],
             "Projection": {"ProjectionType": "KEYS_ONLY"},
-        }
+        },
+        {
+            "IndexName": "live",
+            "KeySchema": [{"AttributeName": "live_key", "KeyType": "HASH"}],
+            "Projection": {"ProjectionType": "KEYS_ONLY"},
+        },
     ],
 }
 

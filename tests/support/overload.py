@@ -73,6 +73,9 @@ class BusyStore:
     def due(self, before: datetime, *, limit: int, live: bool = True) -> Sequence[Task]:
         return self.inner.due(before, limit=limit, live=live)
 
+    def count_live(self, key_name: str, *, most: int) -> int:
+        return self.inner.count_live(key_name, most=most)
+
     def forget(self, task: Task) -> None:
         self.inner.forget(task)
 

@@ -48,6 +48,9 @@ class WatchedStore:
     def due(self, before: datetime, *, limit: int, live: bool = True) -> Sequence[Task]:
         return self._inner.due(before, limit=limit, live=live)
 
+    def count_live(self, key_name: str, *, most: int) -> int:
+        return self._inner.count_live(key_name, most=most)
+
     def forget(self, task: Task) -> None:
         self._inner.forget(task)
 

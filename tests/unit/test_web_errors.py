@@ -35,6 +35,7 @@ def test_every_status_is_that_of_the_contract() -> None:
         "INVALID_ARGUMENT": 400,
         "COMMAND_NOT_ALLOWED": 400,
         "URL_NOT_ALLOWED": 400,
+        "UNAUTHENTICATED": 401,
         "NOT_FOUND": 404,
         "TASK_NOT_FOUND": 404,
         "METHOD_NOT_ALLOWED": 405,

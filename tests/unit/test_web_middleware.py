@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from handlers.web import log_keys
+from handlers.web import log_keys, sign_in
 from handlers.web.middleware import Correlated, correlation_id
 
 SCOPE: dict[str, Any] = {"type": "http", "method": "GET", "path": "/x", "headers": []}
@@ -99,3 +99,8 @@ def test_there_are_no_keys_outside_of_a_request() -> None:
 )
 def test_correlation_id_is_the_first_that_fits(headers: list[tuple[bytes, bytes]], expected: str | None) -> None:
     assert correlation_id(headers) == expected
+
+
+def test_who_calls_is_never_a_guess() -> None:
+    with pytest.raises(LookupError):
+        contextvars.Context().run(sign_in.caller)

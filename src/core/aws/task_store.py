@@ -2,9 +2,10 @@
 
 An item has the task as JSON, as SQLite has it, and beside it what conditions and the index need. The sparse index
 `due` (`due_shard`, `due_at`) holds the tasks that somebody is to look after, live ones apart from the others, and only
-their keys: a heartbeat moves a task in it, and that is to cost one small write. Throttling and lost answers are boto3's
-to repeat; what a repeated write finds is judged here, and so is one of which nothing was heard: what stands in the
-table decides whether it was written.
+their keys: a heartbeat moves a task in it, and that is to cost one small write. The sparse index `live` (`live_key`)
+holds the live tasks of each API key, to be counted; a task enters and leaves it once. Throttling and lost answers are
+boto3's to repeat; what a repeated write finds is judged here, and so is one of which nothing was heard: what stands in
+the table decides whether it was written.
 """
 
 import logging
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INDEX = "due"
+LIVE_INDEX = "live"
 # One index partition takes 1,000 writes a second: at a heartbeat every 5 s, this is good for 20,000 running tasks.
 SHARDS = tuple(str(number) for number in range(4))
 # What a throttled table takes again by then: its allowance is counted by the second.
@@ -79,6 +81,23 @@ class DynamoTaskStore:
         keys = sorted(key for shard in shards for key in self._due_keys(shard, before, limit=limit))
         tasks = self._readable([task_id for _, task_id in keys[:limit]])
         return [task for task in tasks if task.status.live is live and task.due_at and task.due_at <= before]
+
+    def count_live(self, key_name: str, *, most: int) -> int:
+        with _translated():
+            pages = self._client.get_paginator("query").paginate(
+                TableName=self._table,
+                IndexName=LIVE_INDEX,
+                KeyConditionExpression="live_key = :name",
+                ExpressionAttributeValues={":name": {"S": key_name}},
+                Select="COUNT",
+                PaginationConfig={"PageSize": most},
+            )
+            number = 0
+            for page in pages:
+                number += page["Count"]
+                if number >= most:
+                    return most
+        return number
 
     def forget(self, task: Task) -> None:
         refused = self._delete(task.task_id, version=task.version)
@@ -202,6 +221,8 @@ def _item(task: Task) -> dict[str, Any]:
         item |= {"due_shard": {"S": _shard(number, live=task.status.live)}, "due_at": {"N": _seconds(task.due_at)}}
     if task.forget_due_at:
         item[EXPIRES] = {"N": str(int((task.forget_due_at + GRACE).timestamp()))}
+    if task.key_name and task.status.live:
+        item["live_key"] = {"S": task.key_name}
     return item
 
 

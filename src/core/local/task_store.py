@@ -32,6 +32,16 @@ CREATE TABLE tasks (
 ) WITHOUT ROWID;
 CREATE INDEX tasks_due ON tasks (due_at) WHERE due_at IS NOT NULL;
 """
+# Also for files that were made before there were keys.
+_LIVE_BY_KEY = """
+CREATE INDEX IF NOT EXISTS tasks_live_by_key ON tasks (json_extract(body, '$.key_name'))
+WHERE status IN ('queued', 'running')
+"""
+COUNT_LIVE = """
+SELECT count(*) FROM (
+    SELECT 1 FROM tasks WHERE status IN ('queued', 'running') AND json_extract(body, '$.key_name') = ? LIMIT ?
+)
+"""
 _LIVE = {True: "status IN ('queued', 'running')", False: "status NOT IN ('queued', 'running')"}
 
 
@@ -78,6 +88,11 @@ class SqliteTaskStore:
             rows = connection.execute(query, (before.timestamp(), limit)).fetchall()
         return [record.loads(body) for (body,) in rows]
 
+    def count_live(self, key_name: str, *, most: int) -> int:
+        with self._connection() as connection:
+            (number,) = connection.execute(COUNT_LIVE, (key_name, most)).fetchone()
+        return int(number)
+
     def forget(self, task: Task) -> None:
         with self._connection() as connection:
             gone = connection.execute(
@@ -123,7 +138,9 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         if not path.exists():
             _make(path)
-        return _connect(path)
+        connection = _connect(path)
+        connection.execute(_LIVE_BY_KEY)
+        return connection
     except (OSError, sqlite3.Error) as error:
         raise InternalError("The task store cannot be opened.") from error
 

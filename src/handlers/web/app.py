@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from core.ports import Services
 from core.settings import Settings
-from handlers.web import errors, files, routes
+from handlers.web import errors, files, routes, sign_in
 from handlers.web.middleware import BodyLimit, Correlated
 
 TITLE = "URL-to-S3 transcoding"
@@ -47,6 +47,8 @@ class _Api(FastAPI):
             )
             routes.install(described, self._operations, words=docs.words)
             self.openapi_schema = docs.with_examples(described.openapi())
+            if self._operations.settings.api_keys:
+                sign_in.describe(self.openapi_schema)
         return self.openapi_schema
 
 
@@ -68,7 +70,7 @@ def create_app(
     `/files`.
     """
     operations = routes.Operations(
-        services=services,
+        all_services=services,
         settings=settings,
         ffmpeg_version=ffmpeg_version,
         sandbox=sandbox,
@@ -90,5 +92,6 @@ def create_app(
         app.include_router(files.router(open_link))
     # The last one added is the outermost.
     app.add_middleware(BodyLimit)
+    app.add_middleware(sign_in.SignIn, settings=settings, clock=clock)
     app.add_middleware(Correlated, new_id=new_id)
     return app

@@ -21,6 +21,9 @@ Name a media URL and the ffmpeg command that you want, in two requests; read the
 back on every answer, is kept with the task and stands in every log record. Without one, or with another kind of text
 in it, a new id is made.
 
+**Sign-in.** Where the service has keys, send yours as `X-API-Key`. A key sees the tasks that were registered with it;
+another's are answered like those that there are not.
+
 **Once, not twice.** Send an `Idempotency-Key` with register: the same request, sent again because its answer was lost,
 is answered with the same task. `execute` needs no key, since executing twice is executing once.
 

@@ -23,6 +23,7 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.InvalidArgument: 400,
     errors.CommandNotAllowed: 400,
     errors.UrlNotAllowed: 400,
+    errors.Unauthenticated: 401,
     errors.NotFound: 404,
     errors.TaskNotFound: 404,
     errors.MethodNotAllowed: 405,

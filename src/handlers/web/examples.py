@@ -45,6 +45,7 @@ PENDING: dict[str, Any] = {
     "expires_at": None,
     "purged_at": None,
     "correlation_id": CORRELATION_ID,
+    "key_name": None,
     "callback_url": "https://hooks.example.com/transcoded",
     "notices": [_NOTICE],
 }
@@ -210,6 +211,7 @@ def error(code: str, message: str, details: dict[str, Any] | None = None) -> dic
 
 _MISSING = "command is required."
 ERRORS: dict[str, dict[str, Any]] = {
+    "UNAUTHENTICATED": error("UNAUTHENTICATED", "A key is needed: send one that this service knows as X-API-Key."),
     "INVALID_ARGUMENT": error(
         "INVALID_ARGUMENT",
         _MISSING,

@@ -190,6 +190,7 @@ class Task(Wire):
     expires_at: Time | None = Field(description="When the outputs are deleted; null where they are kept for ever.")
     purged_at: Time | None = Field(description="When they were.")
     correlation_id: str
+    key_name: str | None = Field(description="Of the API key that registered it, where there is sign-in.")
     callback_url: str | None = Field(description="As registered, without its query string.")
     notices: tuple[Notice, ...] = Field(description="Who is told of the end, and whether they have been.")
 
@@ -227,8 +228,8 @@ class Check(Wire):
 
 class Health(Wire):
     status: str = Field(json_schema_extra={"enum": ["healthy", "unhealthy"]})
-    ffmpeg: Ffmpeg
-    checks: dict[str, Check]
+    ffmpeg: Ffmpeg | None = Field(description="Null for callers without a key, where keys are needed.")
+    checks: dict[str, Check] = Field(description="Each part by its name; empty for callers without a key.")
 
 
 class ErrorInfo(Wire):
@@ -271,6 +272,7 @@ def shown_task(task: domain.Task, *, link: Callable[[str], str], uri: Callable[[
         expires_at=task.expires_at,
         purged_at=task.purged_at,
         correlation_id=task.correlation_id,
+        key_name=task.key_name,
         callback_url=urls.without_secrets(task.callback_url) if task.callback_url else None,
         notices=tuple(Notice.model_validate(notice) for notice in task.notices),
     )
@@ -295,11 +297,11 @@ def shown_preview(found: preview.Preview) -> Validation:
     )
 
 
-def shown_health(found: health.Health) -> Health:
+def shown_health(found: health.Health, *, in_full: bool = True) -> Health:
     return Health(
         status="healthy" if found.healthy else "unhealthy",
-        ffmpeg=Ffmpeg(version=found.ffmpeg_version),
-        checks={name: Check.model_validate(part) for name, part in found.parts.items()},
+        ffmpeg=Ffmpeg(version=found.ffmpeg_version) if in_full else None,
+        checks={name: Check.model_validate(part) for name, part in found.parts.items()} if in_full else {},
     )
 
 

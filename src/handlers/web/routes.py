@@ -6,8 +6,9 @@ Answers are written by pydantic straight into the response: FastAPI would valida
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from threading import Lock
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Path, Query, Request
@@ -22,9 +23,11 @@ from core.notify import notify
 from core.ports import Services
 from core.preview import preview
 from core.register import MAX_KEY_LENGTH, register
+from core.seen import STRANGER, SeenTasks
 from core.settings import Settings
 from core.task import Status, Task
 from handlers.web import log_keys, models
+from handlers.web.sign_in import caller
 
 # How often progress is stored, and so how soon it is worth asking again.
 POLL_SECONDS = {"local": 1, "aws": 5}
@@ -57,13 +60,20 @@ async def json_body(request: Request) -> None:
 class Operations:
     """What the routes need, and the routes. Plain functions: core is synchronous, so they run in threads."""
 
-    services: Services
+    all_services: Services
     settings: Settings
     ffmpeg_version: str
     sandbox: str | None
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
     count: Callable[[str], None]
+    one_at_a_time: Lock = field(default_factory=Lock)
+
+    @property
+    def services(self) -> Services:
+        """What the caller of this request may use: other callers' tasks are not in it."""
+        store = SeenTasks(self.all_services.store, caller(), self.one_at_a_time)
+        return replace(self.all_services, store=store)
 
     def register(
         self, body: models.Registration, execute: ExecuteToo = False, idempotency_key: IdempotencyKey = None
@@ -76,6 +86,7 @@ class Operations:
             correlation_id=log_keys.correlation_id(),
             now=self.clock(),
             idempotency_key=idempotency_key,
+            key_name=caller().name,
         )
         log_keys.note(task_id=task.task_id)
         if not again:
@@ -107,7 +118,8 @@ class Operations:
 
     def health(self) -> Response:
         found = health.examine(self.services, ffmpeg_version=self.ffmpeg_version, sandbox=self.sandbox)
-        return _json(models.shown_health(found), 200 if found.healthy else 503)
+        shown = models.shown_health(found, in_full=caller() is not STRANGER)
+        return _json(shown, 200 if found.healthy else 503)
 
     def _executed(self, task_id: str) -> Task:
         now = self.clock()

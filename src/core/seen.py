@@ -1,0 +1,79 @@
+"""The tasks as one caller sees them: another's are not there, and no more of its own are live than it may have.
+
+The verbs run on this in place of the whole store, so that none of them can forget to ask whose a task is. It stands
+before the API only: the sweep and the workers look after the tasks of all.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+
+from core.errors import TaskNotFound, TooManyRequests
+from core.ports import TaskStore
+from core.task import Task
+
+# When a task ends, nobody knows; asking more often than that is not worth it.
+RETRY_AFTER_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who makes a request."""
+
+    name: str | None  # of the key
+    admin: bool = False  # sees the tasks of all
+    most_live: int = 0  # tasks queued or running at once; 0 is any number
+
+    def sees(self, task: Task) -> bool:
+        return self.admin or (self.name is not None and task.key_name == self.name)
+
+
+ANYBODY = Caller(name=None, admin=True)  # where there is no sign-in
+STRANGER = Caller(name=None)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenTasks:
+    """The TaskStore of one caller. `one_at_a_time` is shared by all of a process, so that of two tasks that are
+    executed at once, one counts the other."""
+
+    store: TaskStore
+    caller: Caller
+    one_at_a_time: AbstractContextManager[object]
+
+    def create(self, task: Task) -> Task:
+        return self.store.create(task)
+
+    def get(self, task_id: str) -> Task:
+        task = self.store.get(task_id)
+        if not self.caller.sees(task):
+            raise TaskNotFound(details={"task_id": task_id})  # the same as the store's own
+        return task
+
+    def replace(self, new: Task, previous: Task) -> Task:
+        """Raises TooManyRequests, too, for a task that would become one live task too many."""
+        if not self.caller.most_live or previous.status.live or not new.status.live:
+            return self.store.replace(new, previous)
+        with self.one_at_a_time:
+            self._check_room(new.task_id)
+            return self.store.replace(new, previous)
+
+    def due(self, before: datetime, *, limit: int, live: bool = True) -> Sequence[Task]:
+        return [task for task in self.store.due(before, limit=limit, live=live) if self.caller.sees(task)]
+
+    def count_live(self, key_name: str, *, most: int) -> int:
+        return self.store.count_live(key_name, most=most)
+
+    def forget(self, task: Task) -> None:
+        self.store.forget(task)
+
+    def check(self) -> str:
+        return self.store.check()
+
+    def _check_room(self, task_id: str) -> None:
+        name, most = self.caller.name, self.caller.most_live
+        if name and self.store.count_live(name, most=most) >= most:
+            message = f"{most} tasks of this key are queued or running, which is all it may have: execute it later."
+            details = {"task_id": task_id, "most_live_tasks": most, "retry_after_seconds": RETRY_AFTER_SECONDS}
+            raise TooManyRequests(message, details=details)
