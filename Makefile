@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check unit contract journey infra package bench soak lock options clean
+.PHONY: help demo serve test check unit contract journey infra package bench soak lock options image container clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,6 +19,7 @@ serve: $(VENV)/local.stamp ## keep the service running, by default on 127.0.0.1:
 	@exec $(BIN)/python -m handlers.local
 
 test: check unit contract journey infra ## all checks and tests: what CI calls
+	@echo "The container images have a target of their own, as root: make container"
 
 check: $(VENV)/dev.stamp ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -47,6 +48,21 @@ bench: $(VENV)/dev.stamp ## measure the service against raw ffmpeg on this machi
 
 soak: $(VENV)/dev.stamp ## kill workers and the service at random for SOAK_SECONDS, 300 by default: no task is lost
 	@$(BIN)/python tools/soak.py
+
+export IMAGE ?= transcoder
+export SERVICE_IMAGE ?= transcoder-service
+image: ## build the container images with buildah, as root; for Docker see container/README.md
+	container/build.sh
+	IMAGE=$(SERVICE_IMAGE) container/build.sh --build-arg REQUIREMENTS=requirements/local.txt
+
+LACKING = $(strip $(if $(filter 0,$(shell id -u)),,root) \
+	$(foreach program,buildah runc $(if $(BASE_IMAGE),,debootstrap),$(if $(shell command -v $(program)),,$(program))))
+container: $(VENV)/dev.stamp ## build the images and run the worker and the service in them
+	@if [ -n "$(LACKING)" ]; then \
+		echo "##### SKIPPED: make container. It needs $(LACKING); no image was built, and none was tried. #####"; \
+	else \
+		$(MAKE) image && $(BIN)/python -m pytest tests/container; \
+	fi
 
 options: $(VENV)/local.stamp ## make the tables of ffmpeg's options and filters anew from the installed build
 	$(BIN)/python tools/options_table.py

@@ -52,6 +52,7 @@ MOVES: Mapping[str, frozenset[Status]] = {
     "give_up": frozenset({Status.QUEUED}),
     "claim": frozenset({Status.QUEUED, Status.RUNNING}),
     "report": frozenset({Status.RUNNING}),
+    "noted": frozenset({Status.RUNNING}),
     "complete": frozenset({Status.RUNNING}),
     "fail": frozenset({Status.RUNNING}),
     "release": frozenset({Status.RUNNING}),
@@ -148,6 +149,13 @@ def claim(task: Task, *, now: datetime, owner: str, job_id: str | None = None) -
         timings=Timings(),
         attempts=(*_closed(task, Ending.LOST, now=now), attempt),
     )
+
+
+def noted(task: Task, *, fence: int, note: str) -> Task:
+    """The worker says what it does otherwise than asked."""
+    _allow_holder(task, "noted", fence)
+    last = replace(task.attempts[-1], note=note)
+    return replace(task, attempts=(*task.attempts[:-1], last))
 
 
 def report(task: Task, *, now: datetime, fence: int, stage: Stage, progress: Progress, timings: Timings) -> Task:

@@ -6,10 +6,10 @@ from typing import Any
 
 from core import urls
 from core.errors import CommandNotAllowed, UrlNotAllowed
-from core.ffmpeg import advice, build, compute, validate
+from core.ffmpeg import advice, build, compute, fallback, validate
 from core.ffmpeg.command import Command
 from core.ffmpeg.compute import Compute
-from core.register import Registration
+from core.register import Registration, compute_for
 
 PROGRESS_FD = 3  # any open descriptor; the worker's own may be another
 
@@ -21,12 +21,16 @@ class Preview:
     command: str | None
     arguments: tuple[str, ...] = ()
     compute: Compute = "cpu"
+    cpu_command: str | None = None  # what runs where no GPU can, if that was asked for
     warnings: tuple[str, ...] = ()
     violations: tuple[Mapping[str, Any], ...] = ()
 
 
 def preview(wanted: Registration, *, policy: urls.Policy, max_output_bytes: int) -> Preview:
-    """The verdict of register under `policy`, and the arguments of a worker with that limit on its outputs."""
+    """The verdict of register under `policy`, and the arguments of a worker with that limit on its outputs.
+
+    Raises InvalidArgument where the command cannot run on what it is wanted to.
+    """
     bad_urls = tuple(_url_violations(wanted, policy))
     try:
         command = validate.check(wanted.command, input_names=wanted.input_files, output_names=wanted.output_files)
@@ -34,10 +38,12 @@ def preview(wanted: Registration, *, policy: urls.Policy, max_output_bytes: int)
         return Preview(command=None, violations=(*refusal.details["violations"], *bad_urls))
     if bad_urls:
         return Preview(command=None, violations=bad_urls)
+    needs_fallback = wanted.gpu_fallback and compute.needs(command) == "gpu"
     return Preview(
         command=command.text,
         arguments=_arguments(command, wanted.input_files, max_output_bytes=max_output_bytes),
-        compute=compute.needs(command),
+        compute=compute_for(command, wanted),
+        cpu_command=fallback.to_cpu(command).text if needs_fallback else None,
         warnings=tuple(advice.warnings(command)),
     )
 

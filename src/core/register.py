@@ -15,7 +15,8 @@ from uuid import UUID, uuid5
 
 from core import urls
 from core.errors import IdempotencyConflict, InvalidArgument, TaskExists, TaskNotFound
-from core.ffmpeg import validate
+from core.ffmpeg import compute, fallback, validate
+from core.ffmpeg.command import Command
 from core.ports import TaskStore
 from core.settings import Settings
 from core.task import Notice, Status, Task
@@ -32,6 +33,8 @@ class Registration:
     input_files: Mapping[str, str]
     output_files: tuple[str, ...]
     callback_url: str | None = None
+    compute: str = "auto"  # auto, gpu or cpu
+    gpu_fallback: bool = False
 
 
 class Registered(NamedTuple):
@@ -78,10 +81,31 @@ def _task(wanted: Registration, settings: Settings, task_id: str, correlation_id
         output_files=wanted.output_files,
         correlation_id=correlation_id,
         created_at=now,
+        compute=compute_for(command, wanted),
+        gpu_fallback=wanted.gpu_fallback,
         callback_url=_callback(wanted, settings),
         result_ttl_seconds=settings.result_ttl_seconds,
         notices=_notices(wanted, settings),
     )
+
+
+def compute_for(command: Command, wanted: Registration) -> compute.Compute:
+    """What kind of worker the task goes to. Raises InvalidArgument when the command cannot run as it is wanted."""
+    needs = compute.needs(command)
+    if needs == "cpu":
+        return "gpu" if wanted.compute == "gpu" else "cpu"
+    if wanted.gpu_fallback:
+        try:
+            fallback.to_cpu(command)
+        except fallback.NoCpuForm as reason:
+            message = f"gpu_fallback cannot be had, the command has no form for the CPU: {reason}"
+            raise InvalidArgument(message, details={"field": "gpu_fallback"}) from None
+    elif wanted.compute == "cpu":
+        message = (
+            "The command names NVENC or CUDA: set compute to gpu or auto, or gpu_fallback to run it in its CPU form."
+        )
+        raise InvalidArgument(message, details={"field": "compute"})
+    return "cpu" if wanted.compute == "cpu" else "gpu"
 
 
 def _callback(wanted: Registration, settings: Settings) -> str | None:

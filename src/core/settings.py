@@ -61,6 +61,8 @@ class Settings:
     output_prefix: str = "outputs"
     job_queue: str | None = None
     job_definition: str | None = None
+    cpu_job_queue: str | None = None  # for commands that use no GPU; without it they go where the others go
+    cpu_job_definition: str | None = None
     event_bus: str | None = None  # where the ends of tasks are announced as events
 
     @property
@@ -114,6 +116,8 @@ class Settings:
         if self.backend == "aws":
             needed = ("task_table", "output_bucket", "job_queue", "job_definition")
             faults += [f"{name.upper()} must be set with BACKEND=aws" for name in needed if not getattr(self, name)]
+        if bool(self.cpu_job_queue) != bool(self.cpu_job_definition):
+            faults.append("CPU_JOB_QUEUE and CPU_JOB_DEFINITION go together: set both, or neither")
         if not self.allow_unauthenticated and not _is_loopback(self.host):
             faults.append(
                 f"HOST={self.host!r}: anybody who reaches this address could use the service, which has no sign-in; "
@@ -222,6 +226,8 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "output_prefix": lambda text: text.strip("/"),
     "job_queue": str,
     "job_definition": str,
+    "cpu_job_queue": str,
+    "cpu_job_definition": str,
     "event_bus": str,
 }
 

@@ -172,6 +172,7 @@ class Attempt:
     ending: Ending | None = None  # None while the worker holds the task
     code: FailureCode | None = None
     message: str | None = None
+    note: str | None = None  # what it did otherwise than asked, and why
 
 
 class NoticeStatus(StrEnum):
@@ -209,6 +210,8 @@ class Task:
     job_id: str | None = None  # the dispatcher's name for the newest worker
     fingerprint: str | None = None  # of what was asked for, when it came with an idempotency key
     callback_url: str | None = None
+    compute: str = "gpu"  # what kind of worker it wants, gpu or cpu; rows from before there were two have none
+    gpu_fallback: bool = False  # whether the CPU form of the command will do where no GPU can run it
     result_ttl_seconds: int | None = None  # how long outputs are kept; None is for ever
     queued_at: datetime | None = None
     started_at: datetime | None = None

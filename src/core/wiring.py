@@ -75,7 +75,7 @@ def services(settings: Settings, env: Mapping[str, str]) -> Services:
 
 
 def _aws(settings: Settings) -> Services:
-    from core.aws.dispatcher import BatchDispatcher
+    from core.aws.dispatcher import BatchDispatcher, Place
     from core.aws.input_store import S3InputStore
     from core.aws.object_store import S3ObjectStore
     from core.aws.task_store import DynamoTaskStore
@@ -85,10 +85,12 @@ def _aws(settings: Settings) -> Services:
     assert settings.output_bucket
     assert settings.job_queue
     assert settings.job_definition
+    gpu = Place(settings.job_queue, settings.job_definition)
+    cpu = Place(settings.cpu_job_queue or gpu.queue, settings.cpu_job_definition or gpu.definition)
     return Services(
         store=DynamoTaskStore(settings.task_table),
         objects=S3ObjectStore(settings.output_bucket),
-        dispatcher=BatchDispatcher(queue=settings.job_queue, definition=settings.job_definition),
+        dispatcher=BatchDispatcher({"gpu": gpu, "cpu": cpu}),
         inputs=S3InputStore(),
         output_prefix=settings.output_prefix,
     )

@@ -27,12 +27,13 @@ SERVICE = "transcoding-events"
 
 settings = Settings.from_env(os.environ)
 logger = logs.for_lambda(SERVICE, settings.log_level)
+queues = [queue for queue in (settings.job_queue, settings.cpu_job_queue) if queue]
 services = with_channels(wiring.services(settings, os.environ), settings)
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.EVENT_BRIDGE, clear_state=True)
 def handler(event: dict[str, Any], context: Any) -> None:
-    task_id = batch_event.task_of(event, queue=settings.job_queue or "")
+    task_id = batch_event.task_of(event, queues=queues)
     if task_id is None:
         log.info("not of ours", extra={"action": "event_ignored"})
         return

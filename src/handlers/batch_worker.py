@@ -38,9 +38,12 @@ def main(env: Mapping[str, str]) -> int:
     except KeyError:
         return _misconfigured("TASK_ID is not set; it names the task to work on.")
     stop = _stopping(env)
-    # Started before our own imports, which take as long as its own: they run side by side.
-    with closing(process.start_prober()) as prober, _layers(settings, env) as layers:
-        return _work(settings, env, task_id=task_id, ffmpeg=ffmpeg, prober=prober, layers=layers, stop=stop)
+    try:
+        # Started before our own imports, which take as long as its own: they run side by side.
+        with closing(process.start_prober()) as prober, _layers(settings, env) as layers:
+            return _work(settings, env, task_id=task_id, ffmpeg=ffmpeg, prober=prober, layers=layers, stop=stop)
+    except sandbox.NoSandbox as fault:
+        return _misconfigured(str(fault))
 
 
 def _layers(settings: Settings, env: Mapping[str, str]) -> AbstractContextManager[Callable[[], sandbox.Layers]]:
@@ -60,16 +63,13 @@ def _work(
     stop: Event,
 ) -> int:
     from core import wiring
-    from core.worker import job
+    from core.worker import gpu, job
     from handlers import logs
 
     logs.configure(settings.log_level, task_id=task_id, correlation_id=env.get("CORRELATION_ID"))
     services = wiring.services(settings, env)
     found = layers()
-    try:
-        containment = sandbox.admitted(found, settings.sandbox)
-    except sandbox.NoSandbox as fault:
-        return _misconfigured(str(fault))
+    containment = sandbox.admitted(found, settings.sandbox)
     log.log(logging.INFO if found.complete else logging.WARNING, containment, extra={"action": "sandbox"})
     exit_codes = {
         job.Outcome.RECORDED: EXIT_RECORDED,
@@ -84,6 +84,7 @@ def _work(
         layers=found,
         stop=stop,
         now=lambda: datetime.now(UTC),
+        cards=gpu.cards(),
         job_id=env.get("AWS_BATCH_JOB_ID") or env.get("JOB_ID"),
         report_every_seconds=5.0 if settings.backend == "aws" else 2.0,
     )

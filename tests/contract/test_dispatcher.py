@@ -13,7 +13,7 @@ from queue import Queue
 import boto3
 import pytest
 
-from core.aws.dispatcher import BatchDispatcher, task_of
+from core.aws.dispatcher import BatchDispatcher, Place, task_of
 from core.errors import DispatchUnavailable
 from core.local.dispatcher import CANNOT_START, LocalDispatcher
 from core.ports import Dispatcher, JobState, Sighting
@@ -58,7 +58,7 @@ def alive(pid: int) -> bool:
 def dispatcher(request: pytest.FixtureRequest) -> Iterator[Dispatcher]:
     if request.param == "aws":
         request.getfixturevalue("aws")
-        yield BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION)
+        yield BatchDispatcher(moto_server.places())
         return
     with started(a_pool()) as pool:
         yield pool
@@ -68,7 +68,7 @@ def dispatcher(request: pytest.FixtureRequest) -> Iterator[Dispatcher]:
 def refusing(request: pytest.FixtureRequest) -> Dispatcher:
     if request.param == "aws":
         request.getfixturevalue("aws")
-        return BatchDispatcher(queue="no-such-queue", definition=moto_server.DEFINITION)
+        return BatchDispatcher(moto_server.places(queue="no-such-queue"))
     pool = a_pool()
     pool.close()
     return pool
@@ -350,7 +350,7 @@ def test_pool_that_was_never_started_closes(tmp_path: Path) -> None:
 
 def test_batch_job_has_the_task_in_its_environment(aws: Moto) -> None:
     task: Task = a_task()
-    job_id = BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION).submit(task)
+    job_id = BatchDispatcher(moto_server.places()).submit(task)
     (job,) = boto3.client("batch").describe_jobs(jobs=[job_id])["jobs"]
     assert job["jobName"] == f"task-{task.task_id}"
     assert job["jobQueue"].endswith(f"job-queue/{moto_server.QUEUE}")
@@ -362,18 +362,33 @@ def test_batch_job_has_the_task_in_its_environment(aws: Moto) -> None:
 
 def test_batch_refuses_with_the_cause_when_nobody_answers(aws: Moto) -> None:
     with pytest.raises(DispatchUnavailable) as caught:
-        BatchDispatcher(queue=moto_server.QUEUE, definition="no-such-definition").submit(a_task())
+        BatchDispatcher(moto_server.places(definition="no-such-definition")).submit(a_task())
     assert caught.value.__cause__ is not None
 
 
 def test_batch_is_not_ready_with_a_queue_that_takes_no_jobs(aws: Moto) -> None:
     boto3.client("batch").update_job_queue(jobQueue=moto_server.QUEUE, state="DISABLED")
     with pytest.raises(DispatchUnavailable):
-        BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION).check()
+        BatchDispatcher(moto_server.places()).check()
+
+
+def test_batch_job_goes_to_the_queue_for_what_it_computes_on(aws: Moto) -> None:
+    aws.create_queue("cpu-only")
+    places = {**moto_server.places(), "cpu": Place("cpu-only", moto_server.DEFINITION)}
+    batch = BatchDispatcher(places)
+
+    ids = [batch.submit(a_task(compute=compute)) for compute in ("gpu", "cpu")]
+
+    jobs = {job["jobId"]: job for job in boto3.client("batch").describe_jobs(jobs=ids)["jobs"]}
+    assert [jobs[job_id]["jobQueue"].rpartition("/")[2] for job_id in ids] == [moto_server.QUEUE, "cpu-only"]
+    assert batch.check() == "AWS Batch"
+    boto3.client("batch").update_job_queue(jobQueue="cpu-only", state="DISABLED")
+    with pytest.raises(DispatchUnavailable):
+        batch.check()
 
 
 def test_batch_job_that_has_ended_is_gone_and_can_be_stopped(aws: Moto) -> None:
-    batch = BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION)
+    batch = BatchDispatcher(moto_server.places())
     task = a_task()
     task = replace(task, job_id=batch.submit(task))  # moto's jobs end at once
     assert batch.look([task])[task.task_id].state is JobState.GONE
@@ -383,6 +398,6 @@ def test_batch_job_that_has_ended_is_gone_and_can_be_stopped(aws: Moto) -> None:
 
 def test_batch_job_tells_its_task_by_its_name(aws: Moto) -> None:
     task = a_task()
-    job_id = BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION).submit(task)
+    job_id = BatchDispatcher(moto_server.places()).submit(task)
     (job,) = boto3.client("batch").describe_jobs(jobs=[job_id])["jobs"]
     assert task_of(job["jobName"]) == task.task_id

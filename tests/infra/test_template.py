@@ -222,7 +222,7 @@ def patterns(template: Any) -> list[Any]:
 def test_the_rules_pass_the_events_of_our_queue_and_no_others(patterns: list[Any], name: str) -> None:
     event = json.loads((ROOT / "events" / f"{name}.json").read_text())
     assert [matches(pattern, event) for pattern in patterns].count(True) == 1
-    assert batch_event.task_of(event, queue="transcode")
+    assert batch_event.task_of(event, queues=["transcode"])
     for other in (
         {**event, "source": "aws.ecs"},
         {**event, "detail-type": "Batch Service Job Queue Blocked"},

@@ -47,7 +47,7 @@ def a_client(url: str) -> "BatchClient":
 
 
 def a_dispatcher(url: str) -> BatchDispatcher:
-    return BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION, client=a_client(url))
+    return BatchDispatcher(moto_server.places(), client=a_client(url))
 
 
 @pytest.fixture

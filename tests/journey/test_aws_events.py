@@ -59,7 +59,7 @@ def services(tmp_path: Path, dispatcher: RecordingDispatcher) -> Iterator[Servic
 
 
 def deliver(services: Services, event: Mapping[str, Any], *, now: datetime = LATER) -> None:
-    task_id = batch_event.task_of(event, queue=moto_server.QUEUE)
+    task_id = batch_event.task_of(event, queues=[moto_server.QUEUE])
     assert task_id
     batch_events.look(services, task_id, now=now)
 
@@ -211,7 +211,7 @@ FOREIGN: Mapping[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_foreign_event_is_of_no_task(name: str) -> None:
-    assert batch_event.task_of(FOREIGN[name], queue=moto_server.QUEUE) is None
+    assert batch_event.task_of(FOREIGN[name], queues=[moto_server.QUEUE]) is None
 
 
 def _without(*path: str) -> dict[str, Any]:
@@ -251,12 +251,12 @@ MALFORMED: Mapping[str, Any] = {
 @pytest.mark.parametrize("name", MALFORMED)
 def test_a_malformed_event_is_raised(name: str) -> None:
     with pytest.raises(batch_event.Malformed):
-        batch_event.task_of(MALFORMED[name], queue=moto_server.QUEUE)
+        batch_event.task_of(MALFORMED[name], queues=[moto_server.QUEUE])
 
 
 @pytest.mark.parametrize("queue", [moto_server.QUEUE, "arn:aws:batch:eu-central-1:123456789012:job-queue/transcode"])
 def test_the_queue_may_be_set_by_its_name_or_its_arn(queue: str) -> None:
-    assert batch_event.task_of(event(), queue=queue) == PLACEHOLDER
+    assert batch_event.task_of(event(), queues=["another", queue]) == PLACEHOLDER
 
 
 def test_an_event_of_an_unknown_task_is_ignored(services: Services) -> None:

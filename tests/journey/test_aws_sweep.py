@@ -50,7 +50,7 @@ def services(aws: Moto) -> Services:
     return Services(
         store=DynamoTaskStore(moto_server.TABLE),
         objects=S3ObjectStore(moto_server.BUCKET),
-        dispatcher=BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION),
+        dispatcher=BatchDispatcher(moto_server.places()),
     )
 
 

@@ -95,7 +95,7 @@ class Case:
         return Services(
             store=DynamoTaskStore(self.table),
             objects=S3ObjectStore(moto_server.BUCKET),
-            dispatcher=BatchDispatcher(queue=moto_server.QUEUE, definition=moto_server.DEFINITION),
+            dispatcher=BatchDispatcher(moto_server.places()),
         )
 
     def _until_the_api_has_done(self, wanted: Registration, point: str) -> str:

@@ -254,23 +254,14 @@ def test_bad_command_fails_the_task_with_ffmpegs_own_words(
     assert str(service.data_dir) not in str(task)
 
 
-@pytest.mark.parametrize(
-    ("command", "path", "code", "words"),
-    [
-        (TRANSCODE, f"always-cut/{CLIP}", "DOWNLOAD_FAILED", "broke off before all of it had arrived"),
-        ("-i in.mp4 -c:v h264_nvenc out.mp4", f"media/{CLIP}", "GPU_UNAVAILABLE", ""),
-    ],
-)
-def test_failure_that_may_pass_is_to_be_tried_again(
-    service: Service, source: SourceServer, command: str, path: str, code: str, words: str
-) -> None:
-    task_id = service.register(command, {"in.mp4": f"{source.url}/{path}"}, "out.mp4")
+def test_failure_that_may_pass_is_to_be_tried_again(service: Service, source: SourceServer) -> None:
+    task_id = service.register(TRANSCODE, {"in.mp4": f"{source.url}/always-cut/{CLIP}"}, "out.mp4")
 
     assert any(task["status"] == "queued" and task["attempt"] for task in service.follow(task_id))
     (attempt,) = service.stored(task_id).attempts
 
-    assert (attempt.ending, attempt.code) == (Ending.FAILED, code)
-    assert words in str(attempt.message)
+    assert (attempt.ending, attempt.code) == (Ending.FAILED, "DOWNLOAD_FAILED")
+    assert "broke off before all of it had arrived" in str(attempt.message)
     assert scratch(service) == []
 
 

@@ -18,12 +18,20 @@ import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from core.aws.dispatcher import Place
+
 REGION: Final = "eu-central-1"
 TABLE = "tasks"
 BUCKET = "outputs-bucket"
 QUEUE = "transcode"
 DEFINITION = "transcode"
 COMMAND = ("python", "-m", "handlers.batch_worker")
+
+
+def places(*, queue: str = QUEUE, definition: str = DEFINITION) -> Mapping[str, Place]:
+    """One place for all that is computed."""
+    return {"gpu": Place(queue, definition), "cpu": Place(queue, definition)}
+
 
 # The table as the service needs it; also what infra/template.yaml is compared with.
 TABLE_SCHEMA: Mapping[str, Any] = {
@@ -90,18 +98,22 @@ class Moto:
         with urllib.request.urlopen(request):
             pass
 
+    def create_queue(self, name: str) -> None:
+        """One more queue, on the same machines."""
+        boto3.client("batch").create_job_queue(
+            jobQueueName=name,
+            state="ENABLED",
+            priority=1,
+            computeEnvironmentOrder=[{"order": 1, "computeEnvironment": "workers"}],
+        )
+
     def _create_queue(self) -> None:
         batch = boto3.client("batch")
         role = boto3.client("iam").create_role(RoleName="batch", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
         batch.create_compute_environment(
             computeEnvironmentName="workers", type="UNMANAGED", state="ENABLED", serviceRole=role
         )
-        batch.create_job_queue(
-            jobQueueName=QUEUE,
-            state="ENABLED",
-            priority=1,
-            computeEnvironmentOrder=[{"order": 1, "computeEnvironment": "workers"}],
-        )
+        self.create_queue(QUEUE)
         batch.register_job_definition(
             jobDefinitionName=DEFINITION,
             type="container",

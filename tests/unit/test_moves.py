@@ -68,6 +68,7 @@ CALLS: Mapping[str, Callable[[Task], Task]] = {
         task, now=LATER, fence=task.fence, outputs=(an_output(task.task_id),), output_count=1, timings=TIMINGS
     ),
     "fail": lambda task: failed(task, ERROR),
+    "noted": lambda task: moves.noted(task, fence=task.fence, note="on the CPU"),
     "release": lambda task: moves.release(task, now=LATER, fence=task.fence),
     "lose": lambda task: moves.lose(task, now=LATER, fence=task.fence),
     "cancel": lambda task: moves.cancel(task, now=LATER),
@@ -78,7 +79,7 @@ CALLS: Mapping[str, Callable[[Task], Task]] = {
     "tidied": lambda task: moves.tidied(task),
     "purged": lambda task: moves.purged(task, now=LATER),
 }
-HELD = ["report", "complete", "fail", "release", "lose"]  # the moves of whoever holds the task
+HELD = ["report", "noted", "complete", "fail", "release", "lose"]  # the moves of whoever holds the task
 
 # What DESIGN says, once more and in full: from where each move may start.
 ALLOWED = {
@@ -91,6 +92,7 @@ ALLOWED = {
     "report": {"running"},
     "complete": {"running"},
     "fail": {"running"},
+    "noted": {"running"},
     "release": {"running"},
     "lose": {"running"},
     "cancel": {"pending", "queued", "running"},
@@ -136,6 +138,7 @@ def test_who_holds_another_fence_may_do_nothing(move: str, fence: int) -> None:
         ),
         "complete": lambda: moves.complete(task, now=NOW, fence=fence, outputs=(), output_count=0, timings=TIMINGS),
         "fail": lambda: moves.fail(task, now=NOW, fence=fence, error=ERROR, timings=TIMINGS, retry_after=DELAY),
+        "noted": lambda: moves.noted(task, fence=fence, note=""),
         "release": lambda: moves.release(task, now=NOW, fence=fence),
         "lose": lambda: moves.lose(task, now=NOW, fence=fence),
     }

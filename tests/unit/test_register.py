@@ -43,6 +43,7 @@ def test_register_stores_a_pending_task(services: Services) -> None:
         correlation_id="corr",
         created_at=NOW,
         version=1,
+        compute="cpu",
         result_ttl_seconds=24 * 3600,
     )
     assert result == Registered(expected, again=False)
@@ -168,3 +169,24 @@ def test_twenty_calls_at_once_with_one_key_give_one_task(services: Services) -> 
 
 def _all(store: TaskStore) -> list[Task]:
     return list(store.due(NOW + timedelta(days=365), limit=100, live=False))
+
+
+NVENC = replace(WANTED, command="-i in.mp4 -c:v h264_nvenc out.mp4")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "compute"),
+    [
+        (WANTED, "cpu"),
+        (replace(WANTED, compute="cpu"), "cpu"),
+        (replace(WANTED, compute="gpu"), "gpu"),
+        (NVENC, "gpu"),
+        (replace(NVENC, compute="gpu"), "gpu"),
+        (replace(NVENC, gpu_fallback=True), "gpu"),
+        (replace(NVENC, gpu_fallback=True, compute="cpu"), "cpu"),
+    ],
+)
+def test_a_task_goes_to_the_workers_that_it_needs_or_names(
+    services: Services, wanted: Registration, compute: str
+) -> None:
+    assert registered(services.store, wanted).task.compute == compute

@@ -161,3 +161,19 @@ def test_every_denied_call_has_a_number_for_both_kinds_of_machine() -> None:
         numbers = list(seccomp._denied(column, memfd=False))
         assert len(numbers) == len(set(numbers))
         assert len(numbers) > 90
+
+
+def test_cleared_folder_keeps_what_came_in_and_nothing_that_was_written(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "task")
+    sandbox.make(folder, sandbox.Layers())
+    kept = folder.inputs / "i0.mp4"
+    for path in (kept, folder.outputs / "out.mp4", folder.temporary / "pass.log"):
+        path.touch()
+    (folder.outputs / "sub").mkdir()
+    (folder.outputs / "sub" / "a.ts").touch()
+    (folder.outputs / "link").symlink_to(tmp_path)
+
+    sandbox.clear(folder)
+
+    left = [path for path in folder.root.rglob("*") if not path.is_dir()]
+    assert (left, tmp_path.exists()) == ([kept], True)

@@ -195,6 +195,7 @@ def test_attempts_show_all_but_the_machines() -> None:
             ending=Ending.FAILED,
             code=FailureCode.DOWNLOAD_FAILED,
             message="The source is away.",
+            note=None,
         ),
     )
     assert (made.status, made.error) == (Status.QUEUED, None)

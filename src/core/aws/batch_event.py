@@ -3,7 +3,7 @@
 Pure. Nothing else is taken from an event: it may be late, doubled or overtaken, and so is a hint and no fact.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from core.aws import dispatcher
@@ -15,13 +15,13 @@ class Malformed(ValueError):
     """This is no event of AWS Batch: it lacks what they all have."""
 
 
-def task_of(event: Any, *, queue: str) -> str | None:
-    """The task whose job the event is about, None when the job is none of ours in `queue`. Raises Malformed."""
+def task_of(event: Any, *, queues: Iterable[str]) -> str | None:
+    """The task whose job the event is about, None when the job is none of ours in `queues`. Raises Malformed."""
     if (_text(event, "source"), _text(event, "detail-type")) not in _KINDS:
         return None
     detail = event.get("detail")
     name, job_queue = _text(detail, "jobName"), _text(detail, "jobQueue")
-    return dispatcher.task_of(name) if _name(job_queue) == _name(queue) else None
+    return dispatcher.task_of(name) if _name(job_queue) in map(_name, queues) else None
 
 
 def _text(record: Any, field: str) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from core.aws import client as clients
 from core.aws.trouble import AwsError, Trouble, trouble
@@ -26,21 +26,28 @@ _MOST_ASKED = 100  # jobs in one DescribeJobs
 _STATES = {"RUNNING": JobState.RUNNING, "SUCCEEDED": JobState.GONE, "FAILED": JobState.GONE}
 
 
-class BatchDispatcher:
-    """The Dispatcher of AWS: jobs of `definition` in `queue`, each a name or an ARN."""
+class Place(NamedTuple):
+    """Where a kind of job runs, and as what: each a name or an ARN."""
 
-    def __init__(self, *, queue: str, definition: str, client: "BatchClient | None" = None) -> None:
-        self._queue = queue
-        self._definition = definition
+    queue: str
+    definition: str
+
+
+class BatchDispatcher:
+    """The Dispatcher of AWS: a job goes to the place for what its task computes on, `gpu` or `cpu`."""
+
+    def __init__(self, places: Mapping[str, Place], *, client: "BatchClient | None" = None) -> None:
+        self._places = places
         self._given = client
 
     def submit(self, task: Task) -> str:
+        place = self._places[task.compute]
         env = {"TASK_ID": task.task_id, "CORRELATION_ID": task.correlation_id}
         with _translated("AWS Batch could not be asked for a worker."):
             answer = self._client.submit_job(
                 jobName=f"task-{task.task_id}",
-                jobQueue=self._queue,
-                jobDefinition=self._definition,
+                jobQueue=place.queue,
+                jobDefinition=place.definition,
                 containerOverrides={"environment": [{"name": name, "value": value} for name, value in env.items()]},
             )
             return answer["jobId"]
@@ -65,10 +72,11 @@ class BatchDispatcher:
                 raise
 
     def check(self) -> str:
+        names = {place.queue for place in self._places.values()}
         with _translated("AWS Batch cannot be asked."):
-            queues = self._client.describe_job_queues(jobQueues=[self._queue])["jobQueues"]
-        if not queues or (queues[0]["state"], queues[0].get("status")) != ("ENABLED", "VALID"):
-            raise DispatchUnavailable("The job queue takes no jobs.")
+            queues = self._client.describe_job_queues(jobQueues=sorted(names))["jobQueues"]
+        if len(queues) < len(names) or any((q["state"], q.get("status")) != ("ENABLED", "VALID") for q in queues):
+            raise DispatchUnavailable("A job queue takes no jobs.")
         return "AWS Batch"
 
     @cached_property

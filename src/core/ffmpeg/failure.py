@@ -49,6 +49,11 @@ KNOWN: tuple[Known, ...] = (
         "The disk is full: the output is larger than the room for it.",
     ),
     _known(
+        r"OpenEncodeSessionEx failed",  # which says "out of memory" of its own sessions, too
+        FailureCode.GPU_UNAVAILABLE,
+        "The worker's GPU takes no further encoding session; it has a limit of them.",
+    ),
+    _known(
         r"Cannot allocate memory|[Oo]ut of memory",
         FailureCode.OUT_OF_MEMORY,
         "Memory ran out. Ask for smaller frames, fewer outputs at once, or a faster preset.",
@@ -157,6 +162,9 @@ CONSEQUENCES = re.compile(
     r"|Undefined constant or missing|Error parsing options for|Error initializing filters|Conversion failed"
 )
 
+# An error that the card, its driver or its encoder reports.
+GPU_ERROR = re.compile(r"(?=.*\[(?:error|fatal|panic)\]).*(?:nvenc|nvcuvid|cuda|cuvid)", re.IGNORECASE)
+
 CRASHES = frozenset({"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL"})
 
 
@@ -169,6 +177,13 @@ def explain(*, exit_code: int, log: Sequence[str], names: Mapping[str, str]) -> 
     lines = [scrub(line, names) for line in log]
     code, message = _signalled(-exit_code) if exit_code < 0 else _reason(lines, exit_code)
     return Failure.of(code, message, details={"exit_code": exit_code, "log": _last_words(lines)})
+
+
+def is_refused_by_gpu(failed: Failure) -> bool:
+    """Whether it failed because the card cannot, or is not there, so that the CPU may well do it."""
+    log = failed.details.get("log", ())
+    told = any(GPU_ERROR.match(line) and not CONSEQUENCES.search(line) for line in log)
+    return told or failed.code is FailureCode.GPU_UNAVAILABLE
 
 
 def scrub(line: str, names: Mapping[str, str]) -> str:

@@ -84,10 +84,16 @@ def judge(text: str, files: Collection[str]) -> Judged:
     )
 
 
+def with_names(text: str) -> Graph:
+    """The graph with each option by its name."""
+    graph = grammar.parse(text)
+    return graph.with_filters(tuple(_named(one) for one in graph.filters()))
+
+
 def localised(text: str, paths: Mapping[str, str]) -> str:
     """The judged graph as ffmpeg gets it: each option by its name, each file by its path."""
-    graph = grammar.parse(text)
-    return grammar.emit(graph.with_filters(tuple(_localised(_named(one), paths) for one in graph.filters())))
+    graph = with_names(text)
+    return grammar.emit(graph.with_filters(tuple(_localised(one, paths) for one in graph.filters())))
 
 
 def is_source(name: str) -> bool:

@@ -19,7 +19,7 @@ from threading import Event
 
 from core import moves
 from core.errors import CommandNotAllowed, ServiceError, TaskChanged, TaskEnded, TaskNotFound, TaskNotReady
-from core.ffmpeg import build, probe, validate
+from core.ffmpeg import build, compute, failure, fallback, probe, validate
 from core.ffmpeg.command import Command
 from core.ports import Services
 from core.settings import Settings
@@ -56,6 +56,7 @@ class Worker:
     stop: Event
     now: Callable[[], datetime]
     job_id: str | None = None  # what the dispatcher calls us
+    cards: tuple[str, ...] = ()  # the models of this machine's GPUs
     report_every_seconds: float = 2.0
 
 
@@ -155,7 +156,7 @@ def _folder(worker: Worker, task: Task) -> Iterator[Folder]:
 
 
 def _transcoded(worker: Worker, task: Task, folder: Folder, reporter: Reporter) -> tuple[Output, ...]:
-    command = _checked(task)
+    command = _on_what_is_here(worker, task, reporter)
     examine = collect.examiner(worker.prober, folder.root, sandbox.for_prober(worker.layers, folder))
     local_names = _download(worker, task, folder)
     media = {name: _examined(folder.inputs / local, name, examine) for name, local in local_names.items()}
@@ -170,7 +171,7 @@ def _transcoded(worker: Worker, task: Task, folder: Folder, reporter: Reporter) 
         layers=worker.layers,
         settings=worker.settings,
     )
-    transcode.run(wanted, on_progress=reporter.progressed, stop=worker.stop)
+    _run(wanted, worker, task, reporter)
     reporter.enter(Stage.UPLOADING)
     files = collect.collect(folder.outputs, task.output_files, examine=examine)
     prefix = f"{worker.services.folder(task)}/{task.fence}"
@@ -185,6 +186,46 @@ def _checked(task: Task) -> Command:
         raise TaskFailed.of(
             FailureCode.TRANSCODE_FAILED, f"The command is not allowed: {refusal.message}", details=refusal.details
         ) from refusal
+
+
+def _on_what_is_here(worker: Worker, task: Task, reporter: Reporter) -> Command:
+    """The command, or its CPU form where it is known beforehand that it will be needed. Raises TaskFailed."""
+    command = _checked(task)
+    refusal = compute.refusal(command, worker.cards if task.compute == "gpu" else ())
+    if refusal is None:
+        return command
+    if not task.gpu_fallback:
+        # On one machine it will be no other at the next try.
+        retryable = False if worker.settings.backend == "local" else None
+        raise TaskFailed.of(
+            FailureCode.GPU_UNAVAILABLE,
+            f"{refusal} Use libx264, libx265 or libsvtav1, or allow gpu_fallback.",
+            retryable=retryable,
+        )
+    return _cpu_form(command, reporter, why=refusal)
+
+
+def _cpu_form(command: Command, reporter: Reporter, *, why: str) -> Command:
+    try:
+        form = fallback.to_cpu(command)
+    except fallback.NoCpuForm as reason:  # register has seen to it; a stored row is input too
+        raise TaskFailed.of(FailureCode.GPU_UNAVAILABLE, f"{why} {reason}", retryable=False) from reason
+    log.warning("on the CPU instead", extra={"action": "gpu_fallback", "reason": why})
+    reporter.note(f"Ran on the CPU, as {form.text} - {why}")
+    return form
+
+
+def _run(wanted: transcode.Transcode, worker: Worker, task: Task, reporter: Reporter) -> None:
+    """Transcode; once more in the CPU form when the card refuses and the caller allows it."""
+    try:
+        transcode.run(wanted, on_progress=reporter.progressed, stop=worker.stop)
+    except TaskFailed as failed:
+        asked = task.gpu_fallback and compute.needs(wanted.command) == "gpu"
+        if not asked or not failure.is_refused_by_gpu(failed.failure):
+            raise
+        form = _cpu_form(wanted.command, reporter, why=failed.failure.message)
+        sandbox.clear(wanted.folder)
+        transcode.run(replace(wanted, command=form), on_progress=reporter.progressed, stop=worker.stop)
 
 
 def _download(worker: Worker, task: Task, folder: Folder) -> dict[str, str]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from threading import Event
 from typing import IO
 
+from core.ffmpeg import encoders
 from core.worker import sandbox, scratch
 from core.worker.watch import Watch
 
@@ -31,6 +32,7 @@ LOG_LINES = 200
 LOG_LINE_BYTES = 2000
 READ_BYTES = 65536
 CANARY_SECONDS = 20.0
+_ADVICE = "set FFMPEG_PATH to an ffmpeg that runs on this machine"
 
 
 class NoUsableFfmpeg(Exception):
@@ -297,15 +299,33 @@ def start_prober() -> Conversation:
 
 @contextlib.contextmanager
 def canary(place: Path) -> Iterator[Callable[[], sandbox.Layers]]:
-    """Start the canary, with a marker in a folder in `place`; the function given waits for what it found."""
-    with scratch.held(place, lambda: Path(tempfile.mkdtemp(prefix="canary.", dir=place.absolute()))) as folder:
+    """Start the canary, with a marker in a folder in `place`; the function given waits, once, for what it found.
+
+    Raises NoSandbox.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            made = scratch.held(place, lambda: Path(tempfile.mkdtemp(prefix="canary.", dir=place.absolute())))
+            folder = stack.enter_context(made)
+        except OSError as error:
+            raise sandbox.NoSandbox(
+                f"tasks cannot have their folders in {place} ({error.strerror}); let the uid {os.geteuid()} write "
+                "there, or set SCRATCH_DIR to a folder where it may."
+            ) from error
         marker = folder / "marker"
         marker.touch()
         # Open to everybody: what then keeps the canary out is the sandbox alone.
         marker.chmod(0o644)
         folder.chmod(0o777)
-        with contextlib.closing(Conversation(sandbox.canary(marker), sandbox.environment(home="/"))) as talk:
-            yield lambda: sandbox.Layers.read(talk.ask("go", timeout_seconds=CANARY_SECONDS))
+        talk = Conversation(sandbox.canary(marker), sandbox.environment(home="/"))
+        stack.callback(talk.close)
+        yield lambda: sandbox.Layers.read(_last_answer(talk))
+
+
+def _last_answer(talk: Conversation) -> str | None:
+    """What it answers; then it is ended and collected, since the worker goes on for as long as its task does."""
+    with contextlib.closing(talk):
+        return talk.ask("go", timeout_seconds=CANARY_SECONDS)
 
 
 def find_ffmpeg(configured: str | None) -> str:
@@ -325,12 +345,29 @@ def find_ffmpeg(configured: str | None) -> str:
 
 def ffmpeg_version(path: str) -> str:
     """What `ffmpeg -version` says of itself. Raises NoUsableFfmpeg."""
-    advice = "set FFMPEG_PATH to an ffmpeg that runs on this machine"
-    try:
-        done = subprocess.run([path, "-version"], capture_output=True, timeout=30, check=True)  # noqa: S603
-    except (OSError, subprocess.SubprocessError) as error:
-        raise NoUsableFfmpeg(f"{path} does not run ({error}); {advice}.") from error
-    words = done.stdout.decode(errors="replace").split()
+    words = _asked(path, "-version").split()
     if words[:2] != ["ffmpeg", "version"]:
-        raise NoUsableFfmpeg(f"{path} does not answer as ffmpeg does; {advice}.")
+        raise NoUsableFfmpeg(f"{path} does not answer as ffmpeg does; {_ADVICE}.")
     return words[2].removeprefix("n")
+
+
+def ffmpeg_encoders(path: str) -> frozenset[str]:
+    """The encoders that are compiled in. Raises NoUsableFfmpeg."""
+    return encoders.listed(_asked(path, "-encoders"))
+
+
+def _asked(path: str, question: str) -> str:
+    try:
+        done = subprocess.run([path, question], capture_output=True, timeout=30, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NoUsableFfmpeg(f"{path} does not run ({error}); {_ADVICE}.") from error
+    return done.stdout.decode(errors="replace")
+
+
+def cuda() -> str:
+    """What NVIDIA's driver says; asked by a child, since it loads libraries that are not ours and may hang."""
+    try:
+        argv = [sys.executable, "-I", "-S", str(Path(__file__).with_name("cuda.py"))]
+        return subprocess.run(argv, capture_output=True, timeout=30, check=True).stdout.decode().strip()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return "the driver does not answer"

@@ -52,6 +52,7 @@ class Reporter:
         self._stage = Stage.DOWNLOADING
         self._progress = Progress()
         self._timings = Timings()
+        self._note: str | None = None
         self._stage_began = time.monotonic()
         self._lock = threading.Lock()
         self._news = threading.Event()
@@ -79,6 +80,12 @@ class Reporter:
             self._progress = progress
         self._news.set()
 
+    def note(self, text: str) -> None:
+        """Keep with the attempt what it does otherwise than asked; the last word has it too."""
+        with self._lock:
+            self._note = text
+        self._news.set()
+
     def settle(self, move: Callable[[Task, Timings], Task]) -> Task:
         """Write how the task leaves this worker. Raises Stopped when it is no longer ours to say."""
         self._close()
@@ -86,7 +93,7 @@ class Reporter:
             timings = self._timings_now()
         for attempt in range(SETTLE_ATTEMPTS):
             try:
-                return self._write(lambda task: move(task, timings))
+                return self._write(lambda task: move(self._noted(task), timings))
             except _NO_LONGER_OURS as error:
                 return self._as_recorded(error)
             except TaskChanged:
@@ -133,7 +140,11 @@ class Reporter:
     def _report(self, task: Task) -> Task:
         with self._lock:
             stage, progress, timings = self._stage, self._progress, self._timings
+        task = self._noted(task)
         return moves.report(task, now=self._now(), fence=self.fence, stage=stage, progress=progress, timings=timings)
+
+    def _noted(self, task: Task) -> Task:
+        return moves.noted(task, fence=self.fence, note=self._note) if self._note else task
 
     def _write(self, move: Callable[[Task], Task]) -> Task:
         try:

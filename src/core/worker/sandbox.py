@@ -6,6 +6,7 @@ no_new_privs, resource limits, an exact environment, and death with the worker.
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -148,6 +149,16 @@ def make(folder: Folder, layers: Layers) -> Path:
         for path in (folder.outputs, folder.temporary):
             os.chown(path, layers.uid, layers.uid)
     return folder.root
+
+
+def clear(folder: Folder) -> None:
+    """Remove what a program has written, so that another one can begin anew."""
+    for parent in (folder.outputs, folder.temporary):
+        for path in parent.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def for_ffmpeg(layers: Layers, program: str, folder: Folder, *, max_file_bytes: int) -> list[str]:

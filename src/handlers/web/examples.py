@@ -36,6 +36,7 @@ PENDING: dict[str, Any] = {
     "timings": _NO_TIMINGS,
     "attempt": 0,
     "attempts": [],
+    "compute": "cpu",
     "queue_reason": None,
     "created_at": "2026-01-15T09:30:00Z",
     "queued_at": None,
@@ -52,7 +53,7 @@ PENDING: dict[str, Any] = {
 def _attempt(number: int, started_at: str, finished_at: str | None = None, **ending: str) -> dict[str, Any]:
     times = {"number": number, "started_at": f"2026-01-15T{started_at}Z"}
     finished = f"2026-01-15T{finished_at}Z" if finished_at else None
-    return {**times, "finished_at": finished, **dict.fromkeys(("ending", "code", "message")), **ending}
+    return {**times, "finished_at": finished, **dict.fromkeys(("ending", "code", "message", "note")), **ending}
 
 
 QUEUED: dict[str, Any] = {**PENDING, "status": "queued", "queued_at": "2026-01-15T09:30:02Z"}
@@ -167,6 +168,7 @@ VALID: dict[str, Any] = {
         *("-fs", "53687091200", "file:./output.mp4"),
     ],
     "compute": "cpu",
+    "cpu_command": None,
     "warnings": ["output.mp4 is played only when it is loaded whole: add -movflags +faststart."],
     "violations": [],
 }
@@ -175,6 +177,7 @@ INVALID: dict[str, Any] = {
     "command": None,
     "arguments": None,
     "compute": "cpu",
+    "cpu_command": None,
     "warnings": [],
     "violations": [
         {

@@ -6,7 +6,7 @@ shown holds no query string of a caller's URL, because that is where signed URLs
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -48,6 +48,16 @@ class Registration(Wire):
         description="Where to POST the task, as status shows it, when it has ended: signed, and sent again for a day.",
     )
 
+    compute: Literal["auto", "gpu", "cpu"] = Field(
+        default="auto",
+        description="What kind of worker runs it. `auto`: a GPU where the command names NVENC or CUDA, else none.",
+    )
+    gpu_fallback: bool = Field(
+        default=False,
+        description="Run the command in its CPU form (libx264 for h264_nvenc, scale for scale_cuda, and so on) where "
+        "no GPU can run it. The attempt says so, and which command it was.",
+    )
+
     def to_domain(self) -> register.Registration:
         """Raises InvalidArgument unless the outputs are given in exactly one way, each once."""
         return register.Registration(
@@ -55,6 +65,8 @@ class Registration(Wire):
             input_files=self.input_files,
             output_files=self._output_names(),
             callback_url=self.callback_url,
+            compute=self.compute,
+            gpu_fallback=self.gpu_fallback,
         )
 
     def _output_names(self) -> tuple[str, ...]:
@@ -127,6 +139,7 @@ class Attempt(Wire):
     ending: domain.Ending | None = Field(description="Null while the worker has the task.")
     code: domain.FailureCode | None = Field(description="Only when failed; the task itself may be tried again.")
     message: str | None
+    note: str | None = Field(description="What it did otherwise than asked, and why.")
 
 
 class Timings(Wire):
@@ -168,6 +181,7 @@ class Task(Wire):
     timings: Timings
     attempt: int = Field(description="How many workers have taken the task.")
     attempts: tuple[Attempt, ...] = Field(description="Each of them, and how it ended; the newest is the last.")
+    compute: Literal["gpu", "cpu"] = Field(description="What kind of worker runs it.")
     queue_reason: str | None = Field(description="Only while queued: why no worker has it yet, where that is known.")
     created_at: Time
     queued_at: Time | None
@@ -196,7 +210,8 @@ class Validation(Wire):
     arguments: tuple[str, ...] | None = Field(
         description="All that ffmpeg gets, with the names of the files as the worker has them; null when invalid."
     )
-    compute: str = Field(json_schema_extra={"enum": ["gpu", "cpu"]}, description="What a worker needs for it.")
+    compute: str = Field(json_schema_extra={"enum": ["gpu", "cpu"]}, description="What kind of worker it goes to.")
+    cpu_command: str | None = Field(description="With `gpu_fallback`: what runs where no GPU can; null without need.")
     warnings: tuple[str, ...] = Field(description="What may well disappoint, and what to do about it.")
     violations: tuple[Violation, ...] = Field(description="All that is wrong; empty when valid.")
 
@@ -247,6 +262,7 @@ def shown_task(task: domain.Task, *, link: Callable[[str], str], uri: Callable[[
         timings=_timings(task),
         attempt=task.fence,
         attempts=tuple(Attempt.model_validate(attempt) for attempt in task.attempts),
+        compute="gpu" if task.compute == "gpu" else "cpu",
         queue_reason=task.queue_reason,
         created_at=task.created_at,
         queued_at=task.queued_at,
@@ -273,6 +289,7 @@ def shown_preview(found: preview.Preview) -> Validation:
         command=found.command,
         arguments=found.arguments if valid else None,
         compute=found.compute,
+        cpu_command=found.cpu_command,
         warnings=found.warnings,
         violations=tuple(Violation.model_validate(dict(one)) for one in found.violations),
     )

@@ -1,0 +1,41 @@
+"""Through the Lambda function to the job that AWS Batch was given: what the journeys on AWS begin with."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+
+from support import lambda_process, moto_server
+from support.lambda_process import LambdaProcess
+
+EVENTS = lambda_process.ROOT / "events"
+PLACEHOLDER = "00000000-0000-4000-8000-000000000000"  # what stands for a task in the sample events
+
+
+def call(function: LambdaProcess, name: str, *, task_id: str = PLACEHOLDER, body: Any = None) -> dict[str, Any]:
+    """What the function answers to the event of that name."""
+    event = json.loads((EVENTS / f"{name}.json").read_text().replace(PLACEHOLDER, task_id))
+    if body is not None:
+        event |= {"body": json.dumps(body), "isBase64Encoded": False}
+    answer = function.invoke(event)
+    assert answer["statusCode"] < 300, answer
+    answered: dict[str, Any] = json.loads(answer["body"])
+    return answered
+
+
+def executed(function: LambdaProcess, command: str, inputs: Mapping[str, str], output: str) -> str:
+    """The id of a task that was registered and executed."""
+    body = {"command": command, "input_files": dict(inputs), "output_filename": output}
+    task_id: str = call(function, "register", body=body)["task_id"]
+    assert call(function, "execute", task_id=task_id)["status"] == "queued"
+    return task_id
+
+
+def job_of(task_id: str) -> dict[str, Any]:
+    """The one job that was submitted for the task, as AWS Batch describes it."""
+    batch = boto3.client("batch")
+    summaries = batch.list_jobs(jobQueue=moto_server.QUEUE, filters=[{"name": "JOB_NAME", "values": ["task-*"]}])
+    found = batch.describe_jobs(jobs=[job["jobId"] for job in summaries["jobSummaryList"]])["jobs"]
+    (job,) = [dict(job) for job in found if job["jobName"] == f"task-{task_id}"]
+    return job
