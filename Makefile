@@ -19,7 +19,7 @@ serve: $(VENV)/local.stamp ## keep the service running, by default on 127.0.0.1:
 	@exec $(BIN)/python -m handlers.local
 
 test: check unit contract journey infra ## all checks and tests: what CI calls
-	@echo "The container images have a target of their own, as root: make container"
+	@echo "Two targets of their own: make container (the images, as root) and make package (the Lambda package)"
 
 check: $(VENV)/dev.stamp ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
