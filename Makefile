@@ -22,8 +22,7 @@ key: $(VENV)/local.stamp ## make an API key for NAME, and its entry for API_KEYS
 	@$(BIN)/python -m handlers.keys $(NAME)
 
 test: check unit contract journey infra ## all checks and tests: what CI calls
-	@echo "The container images have a target of their own, as root: make container"
-	@echo "The deployment on an emulator of AWS has one too: make emulator"
+	@echo "Targets of their own: make container (the images, as root), make package (of the functions), make emulator (of AWS)"
 
 check: $(VENV)/dev.stamp ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -48,6 +47,7 @@ package: $(VENV)/dev.stamp ## build the package of the Lambda functions with sam
 
 bench: $(VENV)/dev.stamp ## measure the service against raw ffmpeg on this machine
 	@$(BIN)/python tools/bench.py
+	@$(BIN)/python tools/cold_start.py
 
 soak: $(VENV)/dev.stamp ## kill workers and the service at random for SOAK_SECONDS, 300 by default: no task is lost
 	@$(BIN)/python tools/soak.py

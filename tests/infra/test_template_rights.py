@@ -217,8 +217,8 @@ def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role
             *(f"{JOBS}job-definition/transcoding-{kind}{end}" for kind in ("gpu", "cpu") for end in ("", ":*")),
         },
         "events": {"arn:aws:events:eu-central-1:123456789012:event-bus/default"},
-        "secretsmanager": {"<WebhookSecret>"},
-        "ssm": {"<WebhookSecret>"},
+        "secretsmanager": {KEYS if role == API else "<WebhookSecret>"},
+        "ssm": {KEYS if role == API else "<WebhookSecret>"},
     }
     for statement in statements(stack, role):
         resources = statement["Resource"]

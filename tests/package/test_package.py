@@ -133,7 +133,8 @@ def test_every_module_has_its_bytecode_and_every_package_its_licence(package: Pa
 
 def test_the_api_answers_from_the_package(start: Any) -> None:
     with start("ApiFunction") as function:
-        answers = {name: function.invoke(event(name)) for name in ("register", "execute", "status", "health")}
+        names = ("register", "execute", "status", "cancel", "notify", "health")
+        answers = {name: function.invoke(event(name)) for name in names}
         spec = function.invoke(asking_for("/openapi.json"))
 
     # The ids in the events are of no task.
@@ -141,6 +142,8 @@ def test_the_api_answers_from_the_package(start: Any) -> None:
         "register": 201,
         "execute": 404,
         "status": 404,
+        "cancel": 404,
+        "notify": 404,
         "health": 200,
     }
     assert "pydantic.v1" not in answers["health"]["loaded"]

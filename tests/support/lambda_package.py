@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -60,7 +59,7 @@ def compiled(folder: Path) -> Path:
     return folder
 
 
-def digests(folder: Path) -> Mapping[str, str]:
+def digests(folder: Path) -> dict[str, str]:
     """Every file by its path in `folder`, with its mode and its bytes in short."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {
