@@ -445,3 +445,17 @@ def test_sqlite_counts_live_tasks_by_an_index_also_in_a_file_from_before_there_w
     with closing(sqlite3.connect(path)) as connection:
         plan = [row[-1] for row in connection.execute(f"EXPLAIN QUERY PLAN {COUNT_LIVE}", ("alice", 9))]
     assert "SEARCH tasks USING INDEX tasks_live_by_key (<expr>=?)" in plan
+
+
+def test_dynamo_counts_live_tasks_over_several_pages(aws: Moto) -> None:
+    """A page of the index has 1 MB at most: 520 keys of 2 kB are two."""
+    with boto3.resource("dynamodb").Table(moto_server.TABLE).batch_writer() as batch:
+        for number in range(520):
+            batch.put_item({"task_id": f"{number:02000}", "live_key": "alice"})
+    pages: list[int] = []
+    client = clients.dynamodb()
+    client.meta.events.register("after-call.dynamodb.Query", lambda parsed, **_: pages.append(parsed["Count"]))
+    store = DynamoTaskStore(moto_server.TABLE, client=client)
+
+    assert store.count_live("alice", most=600) == sum(pages) == 520
+    assert len(pages) > 1

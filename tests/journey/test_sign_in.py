@@ -95,6 +95,8 @@ def test_a_stranger_is_refused_before_its_body_is_read(service: SignedIn) -> Non
     with socket.create_connection(service.api.address, timeout=10) as connection:
         connection.sendall(b"POST /ffmpeg/register HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
         assert connection.recv(1000).startswith(b"HTTP/1.1 401 ")
+    assert refused(service.nobody.post("/ffmpeg/register", content=b" " * 300_000))
+    assert error_of(service.bob.post("/ffmpeg/register", content=b" " * 300_000)) == (413, "REQUEST_TOO_LARGE")
 
 
 def test_strangers_see_the_documentation_and_whether_the_service_is_well(service: SignedIn) -> None:
