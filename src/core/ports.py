@@ -186,3 +186,12 @@ class Services:
     def folder(self, task: Task) -> str:
         """Below which all outputs of the task are stored."""
         return f"{self.output_prefix}/{task.task_id}"
+
+    def logs(self, task: Task) -> str:
+        """Below which the logs of the task are stored: apart, since what is not published is deleted, and they stay."""
+        return f"{self.output_prefix}/logs/{task.task_id}"
+
+    def clear(self, task: Task) -> None:
+        """Delete all that is stored for the task."""
+        self.objects.delete(self.folder(task))
+        self.objects.delete(self.logs(task))

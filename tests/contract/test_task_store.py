@@ -57,6 +57,8 @@ def a_full_task() -> Task:
         job_id="job-1",
         fingerprint="ab" * 32,
         callback_url="https://callbacks.example/ended?token=1",
+        timeout_seconds=60,
+        metadata={"order": "4711", "ü": ""},
         result_ttl_seconds=3600,
         finished_at=NOW,
         dispatch_due_at=NOW,

@@ -170,6 +170,7 @@ def _transcoded(worker: Worker, task: Task, folder: Folder, reporter: Reporter) 
         ffmpeg=worker.ffmpeg,
         layers=worker.layers,
         settings=worker.settings,
+        timeout_seconds=task.timeout_seconds,
     )
     _run(wanted, worker, task, reporter)
     reporter.enter(Stage.UPLOADING)

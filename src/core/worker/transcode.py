@@ -31,6 +31,12 @@ class Transcode:
     ffmpeg: str
     layers: sandbox.Layers
     settings: Settings
+    timeout_seconds: int | None = None  # what the task allows itself, within what the settings do
+
+    @property
+    def most_seconds(self) -> int:
+        most = self.settings.task_timeout_seconds
+        return min(self.timeout_seconds or most, most)
 
 
 def run(wanted: Transcode, *, on_progress: Callable[[Progress], None], stop: Event) -> None:
@@ -60,7 +66,7 @@ def run(wanted: Transcode, *, on_progress: Callable[[Progress], None], stop: Eve
             env=sandbox.environment(home=str(folder.temporary)),
             on_line=follow,
             stop=stop,
-            limits=_limits(settings, folder),
+            limits=_limits(wanted),
         )
     except process.NotStarted as fault:
         log.error("ffmpeg was not started: %s", fault, extra={"action": "not_started"})
@@ -70,7 +76,7 @@ def run(wanted: Transcode, *, on_progress: Callable[[Progress], None], stop: Eve
     if ended.cut is Cut.STOPPED:
         raise Stopped
     if ended.cut:
-        raise _cut_short(ended.cut, settings)
+        raise _cut_short(ended.cut, wanted)
     if ended.exit_code != 0:
         shown = {path: name for name, path in paths.items()}
         raise TaskFailed(failure.explain(exit_code=ended.exit_code, log=ended.log, names=shown))
@@ -93,9 +99,10 @@ def _refuse_cut_off(folder: Folder, settings: Settings) -> None:
             )
 
 
-def _limits(settings: Settings, folder: Folder) -> process.Limits:
+def _limits(wanted: Transcode) -> process.Limits:
+    settings, folder = wanted.settings, wanted.folder
     return process.Limits(
-        seconds=settings.task_timeout_seconds,
+        seconds=wanted.most_seconds,
         stall_seconds=settings.stall_seconds,
         memory_bytes=_memory_bytes(settings),
         folder_bytes=settings.max_task_bytes,
@@ -108,11 +115,12 @@ def _memory_bytes(settings: Settings) -> int:
     return settings.max_memory_bytes or watch.machine_bytes() * 9 // 10
 
 
-def _cut_short(cut: Cut, settings: Settings) -> TaskFailed:
+def _cut_short(cut: Cut, wanted: Transcode) -> TaskFailed:
+    settings = wanted.settings
     code, message = {
         Cut.TIMED_OUT: (
             FailureCode.TIMED_OUT,
-            f"ffmpeg was ended after {settings.task_timeout_seconds} s, the most that a task may take.",
+            f"ffmpeg was ended after {wanted.most_seconds} s, the most that the task may take.",
         ),
         Cut.STALLED: (
             FailureCode.TIMED_OUT,

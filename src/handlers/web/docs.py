@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from starlette.responses import Response
+
 from core.task import FailureCode
 from handlers.web import examples, models
 from handlers.web.errors import CODES
@@ -56,11 +58,13 @@ _LOCATION = {"Location": {"description": "The task's status.", "schema": {"type"
 
 def restore_examples(spec: dict[str, Any]) -> None:
     """Put the examples in again as they are: FastAPI leaves the nulls out, which the schemas require."""
-    all_described = (REGISTER, VALIDATE, EXECUTE, STATUS, CANCEL, NOTIFY, HEALTH)
+    all_described = (REGISTER, VALIDATE, EXECUTE, STATUS, CANCEL, NOTIFY, RESULT, RESULT_FILE, DELETE, HEALTH)
     described = {operation["operation_id"]: operation for operation in all_described}
     for methods in spec["paths"].values():
         for operation in methods.values():
             for status, response in described[operation["operationId"]]["responses"].items():
+                if "model" not in response:
+                    continue
                 shown = response["content"]["application/json"]["examples"]
                 operation["responses"][str(status)]["content"]["application/json"]["examples"] = shown
 
@@ -92,6 +96,28 @@ _NO_WORKER = _error(
 )
 # What every operation on stored tasks may answer.
 _STORED = {429: _TOO_MANY, 500: _INTERNAL, 503: _NO_DATA, "default": _OTHER}
+_REDIRECT = {
+    "description": "Where the file is, for a limited time.",
+    "headers": {
+        **_CORRELATION,
+        "Location": {
+            "description": "A link that works without further sign-in: whoever holds it can read the file.",
+            "schema": {"type": "string"},
+        },
+    },
+}
+_NO_RESULT = {
+    307: _REDIRECT,
+    409: _error(
+        "The task has not ended, and `Retry-After` says when to ask again; or it was canceled.",
+        "TASK_NOT_READY",
+        "TASK_ENDED",
+        headers=_POLL,
+    ),
+    410: _error("The outputs were deleted, or their time is over.", "RESULT_GONE"),
+    422: _error("The task has failed; the details have its error.", "TRANSCODE_FAILED"),
+    **_STORED,
+}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "content": {
@@ -239,6 +265,43 @@ NOTIFY: dict[str, Any] = {
         202: _answer(models.Task, "The task; its notices are due.", {"completed": examples.COMPLETED}),
         404: _UNKNOWN_TASK,
         409: _error("The task has not ended yet.", "TASK_NOT_READY"),
+        **_STORED,
+    },
+}
+RESULT: dict[str, Any] = {
+    "methods": ["GET"],
+    "operation_id": "result",
+    "tags": ["Tasks"],
+    "summary": "Go to a task's result",
+    "description": "A redirect to a fresh link to the first output of a completed task.",
+    "status_code": 307,
+    "response_class": Response,
+    "responses": {**_NO_RESULT, 404: _UNKNOWN_TASK},
+}
+RESULT_FILE: dict[str, Any] = {
+    **RESULT,
+    "operation_id": "result_file",
+    "summary": "Go to one of a task's outputs",
+    "description": "A redirect to a fresh link to the output of that name, a segment of a playlist included. A player "
+    "that follows it finds the other files of a playlist on one machine; in S3 each file needs a link of its own.",
+    "responses": {
+        **_NO_RESULT,
+        404: _error("There is no such task, or it has no output of this name.", "TASK_NOT_FOUND", "NOT_FOUND"),
+    },
+}
+DELETE: dict[str, Any] = {
+    "methods": ["DELETE"],
+    "operation_id": "delete",
+    "tags": ["Tasks"],
+    "summary": "Delete what a task has stored",
+    "description": "Deletes the outputs and the logs of a task that has ended. The record stays, and shows when in "
+    "`purged_at`. Deleting again is no error.",
+    "status_code": 204,
+    "response_class": Response,
+    "responses": {
+        204: {"description": "Nothing of it is stored any more.", "headers": _CORRELATION},
+        404: _UNKNOWN_TASK,
+        409: _error("The task has not ended: cancel it first.", "TASK_NOT_READY"),
         **_STORED,
     },
 }

@@ -9,6 +9,7 @@ REGISTRATION: dict[str, Any] = {
     "command": "-i input.mp4 -vf scale=-2:720 -c:v libx264 -crf 23 -c:a aac output.mp4",
     "input_files": {"input.mp4": "https://media.example.com/talks/opening.mp4"},
     "output_filename": "output.mp4",
+    "metadata": {"order": "4711"},
 }
 TWO_OUTPUTS: dict[str, Any] = {
     "command": "-i input.mp4 -map 0:v -c:v libx264 video.mp4 -map 0:a -c:a aac audio.m4a",
@@ -44,6 +45,8 @@ PENDING: dict[str, Any] = {
     "finished_at": None,
     "expires_at": None,
     "purged_at": None,
+    "timeout_seconds": None,
+    "metadata": {"order": "4711"},
     "correlation_id": CORRELATION_ID,
     "callback_url": "https://hooks.example.com/transcoded",
     "notices": [_NOTICE],
@@ -233,13 +236,28 @@ ERRORS: dict[str, dict[str, Any]] = {
     ),
     "TASK_NOT_READY": error(
         "TASK_NOT_READY",
-        "The task is running, which does not allow to notify it; wait until it has ended.",
+        "The task is running, which does not allow to notify it; cancel it or wait until it has ended.",
         {"task_id": TASK_ID, "status": "running"},
     ),
     "IDEMPOTENCY_CONFLICT": error(
         "IDEMPOTENCY_CONFLICT",
         "This Idempotency-Key came with another request before; send a new key with a new request.",
         {"task_id": TASK_ID},
+    ),
+    "RESULT_GONE": error(
+        "RESULT_GONE",
+        "What the task had stored is deleted; register a new task to have it again.",
+        {"task_id": TASK_ID, "gone_at": "2026-01-16T09:31:00+00:00"},
+    ),
+    "TRANSCODE_FAILED": error(
+        "TRANSCODE_FAILED",
+        f"The task has failed: {_UNREACHED}",
+        {"task_id": TASK_ID, "status": "failed", "error": FAILED["error"]},
+    ),
+    "NOT_FOUND": error(
+        "NOT_FOUND",
+        "The task has no output of this name; it has output.mp4.",
+        {"task_id": TASK_ID, "filenames": ["output.mp4"], "output_count": 1},
     ),
     "REQUEST_TOO_LARGE": error("REQUEST_TOO_LARGE", "The request body is too large."),
     "UNSUPPORTED_MEDIA_TYPE": error(

@@ -22,6 +22,12 @@ MAX_FILES = 64
 Time = Annotated[datetime, AfterValidator(lambda time: time.astimezone(UTC))]
 
 
+Metadata = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=256)]],
+    Field(max_length=10),
+]
+
+
 class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, from_attributes=True)
 
@@ -58,6 +64,15 @@ class Registration(Wire):
         "no GPU can run it. The attempt says so, and which command it was.",
     )
 
+    timeout_seconds: int | None = Field(
+        default=None, ge=1, description="The most that each run of ffmpeg may take; by default what the service allows."
+    )
+    metadata: Metadata = Field(
+        default_factory=dict,
+        description="Words of your own, shown wherever the task is: at most 10, names of 1 to 64 characters, texts of "
+        "at most 256.",
+    )
+
     def to_domain(self) -> register.Registration:
         """Raises InvalidArgument unless the outputs are given in exactly one way, each once."""
         return register.Registration(
@@ -67,6 +82,8 @@ class Registration(Wire):
             callback_url=self.callback_url,
             compute=self.compute,
             gpu_fallback=self.gpu_fallback,
+            timeout_seconds=self.timeout_seconds,
+            metadata=self.metadata,
         )
 
     def _output_names(self) -> tuple[str, ...]:
@@ -188,7 +205,9 @@ class Task(Wire):
     started_at: Time | None = Field(description="When the newest attempt began.")
     finished_at: Time | None
     expires_at: Time | None = Field(description="When the outputs are deleted; null where they are kept for ever.")
-    purged_at: Time | None = Field(description="When they were.")
+    purged_at: Time | None = Field(description="When they were, and the logs.")
+    timeout_seconds: int | None = Field(description="As registered.")
+    metadata: dict[str, str] = Field(description="As registered.")
     correlation_id: str
     callback_url: str | None = Field(description="As registered, without its query string.")
     notices: tuple[Notice, ...] = Field(description="Who is told of the end, and whether they have been.")
@@ -270,6 +289,8 @@ def shown_task(task: domain.Task, *, link: Callable[[str], str], uri: Callable[[
         finished_at=task.finished_at,
         expires_at=task.expires_at,
         purged_at=task.purged_at,
+        timeout_seconds=task.timeout_seconds,
+        metadata=dict(task.metadata),
         correlation_id=task.correlation_id,
         callback_url=urls.without_secrets(task.callback_url) if task.callback_url else None,
         notices=tuple(Notice.model_validate(notice) for notice in task.notices),
