@@ -11,9 +11,27 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from core.task import Task
+from core.task import Status, Task
+
+
+class Position(NamedTuple):
+    """Where a task stands among all: the later it was registered, the higher. It never moves."""
+
+    created_at: datetime
+    task_id: str
+
+    @classmethod
+    def of(cls, task: Task) -> "Position":
+        return cls(task.created_at, task.task_id)
+
+
+class Page(NamedTuple):
+    """Tasks, the newest first; `next` is what to go on below, None when nothing is."""
+
+    tasks: Sequence[Task]
+    next: Position | None
 
 
 class TaskStore(Protocol):
@@ -38,6 +56,14 @@ class TaskStore(Protocol):
         """Tasks whose `due_at` is at or before `before`, the longest due first: the live ones, or else the others.
 
         May lag behind by moments: whoever acts on an entry does so by `replace`.
+        """
+        ...
+
+    def page(self, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:
+        """At most `limit` tasks, those of the status only if one is given; there may be fewer, and still a next page.
+
+        Page after page, each task that was there at the first is met once, however many are added meanwhile. One that
+        was registered a moment ago may not be listed yet; with a status, tasks are met in it or not at all.
         """
         ...
 

@@ -95,7 +95,8 @@ def test_the_parameters_fit_the_settings(template: Any) -> None:
 def test_the_table_is_the_one_that_the_store_is_tested_on(template: Any) -> None:
     table = template["Resources"]["TaskTable"]["Properties"]
     assert {name: table[name] for name in moto_server.TABLE_SCHEMA} == moto_server.TABLE_SCHEMA
-    assert table["GlobalSecondaryIndexes"][0]["IndexName"] == task_store.INDEX
+    indexes = [index["IndexName"] for index in table["GlobalSecondaryIndexes"]]
+    assert indexes == [task_store.INDEX, task_store.LIST_INDEX]
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
 
 
@@ -119,8 +120,13 @@ def test_the_api_may_do_what_it_does_and_no_more(api: Any) -> None:
     assert actions(policy) == {
         "dynamodb:GetItem",
         "dynamodb:PutItem",
+        "dynamodb:BatchGetItem",
+        "dynamodb:Query",
         "s3:GetObject",
+        "s3:DeleteObject",
+        "s3:AbortMultipartUpload",
         "s3:ListBucket",
+        "s3:ListBucketMultipartUploads",
         "batch:SubmitJob",
         "batch:TerminateJob",
         "batch:DescribeJobs",

@@ -40,6 +40,8 @@ TABLE_SCHEMA: Mapping[str, Any] = {
         {"AttributeName": "task_id", "AttributeType": "S"},
         {"AttributeName": "due_shard", "AttributeType": "S"},
         {"AttributeName": "due_at", "AttributeType": "N"},
+        {"AttributeName": "listed_shard", "AttributeType": "S"},
+        {"AttributeName": "listed_at", "AttributeType": "S"},
     ],
     "KeySchema": [{"AttributeName": "task_id", "KeyType": "HASH"}],
     "GlobalSecondaryIndexes": [
@@ -50,7 +52,15 @@ TABLE_SCHEMA: Mapping[str, Any] = {
                 {"AttributeName": "due_at", "KeyType": "RANGE"},
             ],
             "Projection": {"ProjectionType": "KEYS_ONLY"},
-        }
+        },
+        {
+            "IndexName": "listed",
+            "KeySchema": [
+                {"AttributeName": "listed_shard", "KeyType": "HASH"},
+                {"AttributeName": "listed_at", "KeyType": "RANGE"},
+            ],
+            "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["status"]},
+        },
     ],
 }
 

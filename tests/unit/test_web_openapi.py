@@ -14,7 +14,6 @@ from handlers.web.app import create_app
 from handlers.web.errors import CODES
 from support.recording import RecordingDispatcher
 
-
 BODILESS = ("204", "307")
 
 
@@ -50,6 +49,7 @@ def test_the_operations_are_those_of_the_contract(spec: dict[str, Any]) -> None:
         "POST /ffmpeg/notify/{task_id}": "notify",
         "GET /ffmpeg/result/{task_id}": "result",
         "GET /ffmpeg/result/{task_id}/{filename}": "result_file",
+        "GET /ffmpeg/tasks": "tasks",
         "DELETE /ffmpeg/tasks/{task_id}": "delete",
         "GET /ffmpeg/health": "health",
     }

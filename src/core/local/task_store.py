@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 from core import record
 from core.errors import InternalError, TaskChanged, TaskExists, TaskNotFound
-from core.task import Task
+from core.ports import Page, Position
+from core.task import Status, Task
 
 # How long a write waits for another process's; each takes milliseconds.
 _BUSY_SECONDS = 20.0
@@ -32,6 +33,12 @@ CREATE TABLE tasks (
 ) WITHOUT ROWID;
 CREATE INDEX tasks_due ON tasks (due_at) WHERE due_at IS NOT NULL;
 """
+# What files from before there were lists do not have yet.
+_INDEXES = """
+CREATE INDEX IF NOT EXISTS tasks_listed ON tasks (created_at, task_id);
+CREATE INDEX IF NOT EXISTS tasks_listed_by_status ON tasks (status, created_at, task_id);
+"""
+_TOP = Position(datetime.max.replace(tzinfo=UTC), "")
 _LIVE = {True: "status IN ('queued', 'running')", False: "status NOT IN ('queued', 'running')"}
 
 
@@ -78,6 +85,18 @@ class SqliteTaskStore:
             rows = connection.execute(query, (before.timestamp(), limit)).fetchall()
         return [record.loads(body) for (body,) in rows]
 
+    def page(self, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:
+        below = below or _TOP
+        where, of_status = ("status = ? AND ", (status.value,)) if status else ("", ())
+        query = (
+            f"SELECT body FROM tasks WHERE {where}(created_at, task_id) < (?, ?)"  # noqa: S608
+            " ORDER BY created_at DESC, task_id DESC LIMIT ?"
+        )
+        with self._connection() as connection:
+            values = (*of_status, below.created_at.timestamp(), below.task_id, limit + 1)
+            tasks = [record.loads(body) for (body,) in connection.execute(query, values)]
+        return Page(tasks[:limit], Position.of(tasks[limit - 1]) if len(tasks) > limit else None)
+
     def forget(self, task: Task) -> None:
         with self._connection() as connection:
             gone = connection.execute(
@@ -123,7 +142,13 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         if not path.exists():
             _make(path)
-        return _connect(path)
+        connection = _connect(path)
+        try:
+            connection.executescript(_INDEXES)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
     except (OSError, sqlite3.Error) as error:
         raise InternalError("The task store cannot be opened.") from error
 

@@ -58,7 +58,7 @@ _LOCATION = {"Location": {"description": "The task's status.", "schema": {"type"
 
 def restore_examples(spec: dict[str, Any]) -> None:
     """Put the examples in again as they are: FastAPI leaves the nulls out, which the schemas require."""
-    all_described = (REGISTER, VALIDATE, EXECUTE, STATUS, CANCEL, NOTIFY, RESULT, RESULT_FILE, DELETE, HEALTH)
+    all_described = (REGISTER, VALIDATE, EXECUTE, STATUS, CANCEL, NOTIFY, RESULT, RESULT_FILE, TASKS, DELETE, HEALTH)
     described = {operation["operation_id"]: operation for operation in all_described}
     for methods in spec["paths"].values():
         for operation in methods.values():
@@ -287,6 +287,24 @@ RESULT_FILE: dict[str, Any] = {
     "responses": {
         **_NO_RESULT,
         404: _error("There is no such task, or it has no output of this name.", "TASK_NOT_FOUND", "NOT_FOUND"),
+    },
+}
+TASKS: dict[str, Any] = {
+    "methods": ["GET"],
+    "operation_id": "tasks",
+    "tags": ["Tasks"],
+    "summary": "List tasks",
+    "description": "All tasks, the newest first, page by page: ask again with `cursor` until `next_cursor` is null. A "
+    "page may have fewer tasks than `limit`, even none, and still a next one. Tasks that are registered meanwhile move "
+    "nothing; on AWS a new task may be listed a moment after its registration. Inputs, links to outputs, attempts and "
+    "the details of a failure are in a task's status.",
+    "status_code": 200,
+    "responses": {
+        200: _answer(
+            models.TaskPage, "A page.", {"more_to_come": examples.TASK_PAGE, "the_last_one": examples.LAST_PAGE}
+        ),
+        400: _error("A parameter is not valid, or the cursor is none of ours.", "INVALID_ARGUMENT"),
+        **_STORED,
     },
 }
 DELETE: dict[str, Any] = {

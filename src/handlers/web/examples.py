@@ -160,6 +160,22 @@ CANCELED: dict[str, Any] = {
     "finished_at": "2026-01-15T09:30:12.600000Z",
 }
 
+_LISTED = (
+    *("task_id", "status", "stage", "progress", "command", "output_files", "output_count", "attempt", "compute"),
+    *("queue_reason", "created_at", "queued_at", "started_at", "finished_at", "expires_at", "purged_at", "metadata"),
+    "correlation_id",
+)
+
+
+def _listed(task: dict[str, Any]) -> dict[str, Any]:
+    error = task["error"] and {name: task["error"][name] for name in ("code", "message", "retryable")}
+    return {**{name: task[name] for name in _LISTED}, "error": error}
+
+
+CURSOR = "MjAyNi0wMS0xNVQwOTozMDowMCswMDowMCA2ZjliMWQxZS00YzFiLTRmMGYtOWQ1Ny0wYTRiM2MyZDFlMGY"
+TASK_PAGE: dict[str, Any] = {"items": [_listed(RUNNING), _listed(FAILED)], "next_cursor": CURSOR}
+LAST_PAGE: dict[str, Any] = {"items": [_listed(COMPLETED)], "next_cursor": None}
+
 VALID: dict[str, Any] = {
     "valid": True,
     "command": REGISTRATION["command"],

@@ -4,6 +4,7 @@ Nothing unknown is accepted and nothing is converted: a number where text is due
 shown holds no query string of a caller's URL, because that is where signed URLs keep their secret.
 """
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -13,11 +14,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from core import health, preview, register, urls
 from core import task as domain
 from core.errors import InvalidArgument
-from core.ports import ObjectStore
-from handlers.web import examples
+from core.ports import ObjectStore, Page, Position
+from handlers.web import cursors, examples
 from handlers.web.errors import CODES
 
 MAX_FILES = 64
+# A Lambda function's answer may have 6 MB, and nobody wants to wait for as much.
+MAX_PAGE_BYTES = 1024**2
 
 Time = Annotated[datetime, AfterValidator(lambda time: time.astimezone(UTC))]
 
@@ -213,6 +216,43 @@ class Task(Wire):
     notices: tuple[Notice, ...] = Field(description="Who is told of the end, and whether they have been.")
 
 
+class ListedFailure(Wire):
+    """Why a task failed, without the details."""
+
+    code: domain.FailureCode
+    message: str
+    retryable: bool
+
+
+class ListedTask(Wire):
+    """A task as the list has it: what tells it from others, and how far it is. All of it is in its status."""
+
+    task_id: str
+    status: domain.Status
+    stage: domain.Stage | None
+    progress: Progress
+    command: str
+    output_files: tuple[str, ...]
+    output_count: int
+    error: ListedFailure | None
+    attempt: int
+    compute: str = Field(json_schema_extra={"enum": ["gpu", "cpu"]})
+    queue_reason: str | None
+    created_at: Time
+    queued_at: Time | None
+    started_at: Time | None
+    finished_at: Time | None
+    expires_at: Time | None
+    purged_at: Time | None
+    metadata: dict[str, str]
+    correlation_id: str
+
+
+class TaskPage(Wire):
+    items: tuple[ListedTask, ...] = Field(description="The newest first. There may be fewer than asked for, or none.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for what comes next; null when nothing does.")
+
+
 class Violation(Wire):
     """One thing that is wrong with a command."""
 
@@ -301,6 +341,37 @@ def status_answer(task: domain.Task, objects: ObjectStore, *, link_ttl_seconds: 
     """The body that status answers with; also what notices carry, which nobody has asked for."""
     shown = shown_task(task, link=lambda key: objects.link(key, expires_in_seconds=link_ttl_seconds), uri=objects.uri)
     return shown.model_dump_json()
+
+
+def page_answer(page: Page) -> str:
+    """The body that the list answers with: of large tasks as many as fit, and at least one."""
+    texts: list[str] = []
+    room = MAX_PAGE_BYTES
+    following = page.next
+    for task in page.tasks:
+        text = _listed(task).model_dump_json()
+        room -= len(text.encode())
+        if room < 0 and texts:
+            break
+        texts.append(text)
+    if len(texts) < len(page.tasks):
+        following = Position.of(page.tasks[len(texts) - 1])
+    cursor = json.dumps(cursors.written(following) if following else None)
+    return f'{{"items":[{",".join(texts)}],"next_cursor":{cursor}}}'
+
+
+def _listed(task: domain.Task) -> ListedTask:
+    error = task.error and ListedFailure(
+        code=task.error.code, message=task.error.message, retryable=task.error.retryable
+    )
+    same = ListedTask.model_fields.keys() - {"progress", "error", "attempt", "metadata"}
+    return ListedTask(
+        progress=Progress.model_validate(task.progress),
+        error=error,
+        attempt=task.fence,
+        metadata=dict(task.metadata),
+        **{name: getattr(task, name) for name in same},
+    )
 
 
 def shown_preview(found: preview.Preview) -> Validation:

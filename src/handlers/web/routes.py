@@ -26,11 +26,14 @@ from core.register import MAX_KEY_LENGTH, register
 from core.result import result_key
 from core.settings import Settings
 from core.task import Status, Task
-from handlers.web import docs, log_keys, models
+from handlers.web import cursors, docs, log_keys, models
 
 # How often progress is stored, and so how soon it is worth asking again.
 POLL_SECONDS = {"local": 1, "aws": 5}
 MAX_POLL_SECONDS = 30
+
+USUAL_PAGE = 50
+MAX_PAGE = 200
 
 # A link is somebody's for a time, and a log is somebody's own.
 _NOT_STORED = {"Cache-Control": "no-store"}
@@ -50,6 +53,11 @@ IdempotencyKey = Annotated[
         examples=["order-4711-opening"],
     ),
 ]
+
+
+OfStatus = Annotated[Status | None, Query(description="Only tasks that are in this status.")]
+Limit = Annotated[int, Query(description="The most tasks on a page.", ge=1, le=MAX_PAGE)]
+Cursor = Annotated[str | None, Query(description="The `next_cursor` of the page before; without one, the newest.")]
 
 
 async def json_body(request: Request) -> None:
@@ -121,6 +129,11 @@ class Operations:
     def result_file(self, task_id: TaskId, filename: Filename) -> Response:
         return self._linked(_checked(task_id), filename)
 
+    def tasks(self, status: OfStatus = None, limit: Limit = USUAL_PAGE, cursor: Cursor = None) -> Response:
+        below = None if cursor is None else cursors.read(cursor)
+        page = self.services.store.page(limit=limit, below=below, status=status)
+        return _json_text(models.page_answer(page), 200)
+
     def delete(self, task_id: TaskId) -> Response:
         delete(self.services, _checked(task_id), now=self.clock())
         return Response(status_code=204)
@@ -173,6 +186,7 @@ def install(app: FastAPI, operations: Operations) -> None:
     add("/ffmpeg/notify/{task_id}", operations.notify, **docs.NOTIFY)
     add("/ffmpeg/result/{task_id}", operations.result, **docs.RESULT)
     add("/ffmpeg/result/{task_id}/{filename:path}", operations.result_file, **docs.RESULT_FILE)
+    add("/ffmpeg/tasks", operations.tasks, **docs.TASKS)
     add("/ffmpeg/tasks/{task_id}", operations.delete, **docs.DELETE)
     add("/ffmpeg/health", operations.health, **docs.HEALTH)
 
