@@ -98,6 +98,10 @@ class ObjectStore(Protocol):
         """Size and checksum as stored; None when there is no such object."""
         ...
 
+    def read(self, key: str, *, most_bytes: int) -> bytes | None:
+        """The object's bytes, at most the first so many; None when there is no such object. For what is small."""
+        ...
+
     def link(self, key: str, *, expires_in_seconds: int) -> str:
         """A URL from which anybody who holds it can GET the object, with Range, until it expires."""
         ...
@@ -216,6 +220,10 @@ class Services:
     def logs(self, task: Task) -> str:
         """Below which the logs of the task are stored: apart, since what is not published is deleted, and they stay."""
         return f"{self.output_prefix}/logs/{task.task_id}"
+
+    def log_key(self, task: Task, fence: int) -> str:
+        """The log of one attempt."""
+        return f"{self.logs(task)}/{fence}.log"
 
     def clear(self, task: Task) -> None:
         """Delete all that is stored for the task."""

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from threading import local
 
-from core.ports import TaskStore
-from core.task import Task
+from core.ports import Page, Position, TaskStore
+from core.task import Status, Task
 from support import invariants
 
 
@@ -47,6 +47,9 @@ class WatchedStore:
 
     def due(self, before: datetime, *, limit: int, live: bool = True) -> Sequence[Task]:
         return self._inner.due(before, limit=limit, live=live)
+
+    def page(self, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:
+        return self._inner.page(limit=limit, below=below, status=status)
 
     def forget(self, task: Task) -> None:
         self._inner.forget(task)

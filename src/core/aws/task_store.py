@@ -3,9 +3,9 @@
 An item has the task as JSON, as SQLite has it, and beside it what conditions and the indexes need. The sparse index
 `due` (`due_shard`, `due_at`) holds the tasks that somebody is to look after, live ones apart from the others, and only
 their keys: a heartbeat moves a task in it, and that is to cost one small write. The index `listed` (`listed_shard`,
-`listed_at`) holds all of them by their age, with their status: it is written when that changes, and else never. Throttling and lost answers are boto3's
-to repeat; what a repeated write finds is judged here, and so is one of which nothing was heard: what stands in the
-table decides whether it was written.
+`listed_at`) holds all tasks by their age, with their status: it is written when that changes, and else never.
+Throttling and lost answers are boto3's to repeat; what a repeated write finds is judged here, and so is one of which
+nothing was heard: what stands in the table decides whether it was written.
 """
 
 import logging

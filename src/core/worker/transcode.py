@@ -11,6 +11,7 @@ from core.settings import Settings
 from core.task import FailureCode, Media, Progress
 from core.worker import process, sandbox, watch
 from core.worker.failed import Stopped, TaskFailed
+from core.worker.journal import Journal
 from core.worker.process import Cut
 from core.worker.sandbox import Folder
 
@@ -39,7 +40,7 @@ class Transcode:
         return min(self.timeout_seconds or most, most)
 
 
-def run(wanted: Transcode, *, on_progress: Callable[[Progress], None], stop: Event) -> None:
+def run(wanted: Transcode, *, on_progress: Callable[[Progress], None], journal: Journal, stop: Event) -> None:
     """Run ffmpeg to its end. Raises TaskFailed with why there is no result, or Stopped."""
     command, folder, settings = wanted.command, wanted.folder, wanted.settings
     paths = {name: f"../{folder.inputs.name}/{local}" for name, local in wanted.inputs.items()}
@@ -73,12 +74,15 @@ def run(wanted: Transcode, *, on_progress: Callable[[Progress], None], stop: Eve
         raise TaskFailed.of(
             FailureCode.INTERNAL_ERROR, "ffmpeg could not be started; the worker's log says why."
         ) from fault
+    shown = {path: name for name, path in paths.items()}
+    lines = (failure.scrub(line, shown) for line in ended.log)
+    cut = f" ({ended.cut.value.replace('_', ' ')})" if ended.cut else ""
+    journal.add(f"$ ffmpeg {command.text}", *lines, f"ffmpeg ended with exit code {ended.exit_code}{cut}.")
     if ended.cut is Cut.STOPPED:
         raise Stopped
     if ended.cut:
         raise _cut_short(ended.cut, wanted)
     if ended.exit_code != 0:
-        shown = {path: name for name, path in paths.items()}
         raise TaskFailed(failure.explain(exit_code=ended.exit_code, log=ended.log, names=shown))
     _refuse_cut_off(folder, settings)
 

@@ -58,7 +58,20 @@ _LOCATION = {"Location": {"description": "The task's status.", "schema": {"type"
 
 def restore_examples(spec: dict[str, Any]) -> None:
     """Put the examples in again as they are: FastAPI leaves the nulls out, which the schemas require."""
-    all_described = (REGISTER, VALIDATE, EXECUTE, STATUS, CANCEL, NOTIFY, RESULT, RESULT_FILE, TASKS, DELETE, HEALTH)
+    all_described = (
+        REGISTER,
+        VALIDATE,
+        EXECUTE,
+        STATUS,
+        CANCEL,
+        NOTIFY,
+        RESULT,
+        RESULT_FILE,
+        LOG,
+        TASKS,
+        DELETE,
+        HEALTH,
+    )
     described = {operation["operation_id"]: operation for operation in all_described}
     for methods in spec["paths"].values():
         for operation in methods.values():
@@ -287,6 +300,28 @@ RESULT_FILE: dict[str, Any] = {
     "responses": {
         **_NO_RESULT,
         404: _error("There is no such task, or it has no output of this name.", "TASK_NOT_FOUND", "NOT_FOUND"),
+    },
+}
+LOG: dict[str, Any] = {
+    "methods": ["GET"],
+    "operation_id": "log",
+    "tags": ["Tasks"],
+    "summary": "Read a task's log",
+    "description": "Of the newest attempt that has one: each command that was run, the end of what ffmpeg said, and "
+    "its exit code; at most 64 KB, with your names for the files and without query strings. It is stored when an "
+    "attempt is completed or has failed, and kept as long as the outputs, or where there are none as long as the "
+    "record.",
+    "status_code": 200,
+    "response_class": Response,
+    "responses": {
+        200: {
+            "description": "The log.",
+            "headers": _CORRELATION,
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": examples.LOG}},
+        },
+        404: _error("There is no such task, or it has no log.", "TASK_NOT_FOUND", "NO_LOG"),
+        410: _error("The log was deleted, with the outputs.", "RESULT_GONE"),
+        **_STORED,
     },
 }
 TASKS: dict[str, Any] = {

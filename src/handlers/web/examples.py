@@ -176,6 +176,11 @@ CURSOR = "MjAyNi0wMS0xNVQwOTozMDowMCswMDowMCA2ZjliMWQxZS00YzFiLTRmMGYtOWQ1Ny0wYT
 TASK_PAGE: dict[str, Any] = {"items": [_listed(RUNNING), _listed(FAILED)], "next_cursor": CURSOR}
 LAST_PAGE: dict[str, Any] = {"items": [_listed(COMPLETED)], "next_cursor": None}
 
+LOG = f"""$ ffmpeg {REGISTRATION["command"]}
+[aac @] [warning] Too many bits 8832.000000 > 6144 per frame requested, clamping to max
+ffmpeg ended with exit code 0.
+"""
+
 VALID: dict[str, Any] = {
     "valid": True,
     "command": REGISTRATION["command"],
@@ -269,6 +274,11 @@ ERRORS: dict[str, dict[str, Any]] = {
         "TRANSCODE_FAILED",
         f"The task has failed: {_UNREACHED}",
         {"task_id": TASK_ID, "status": "failed", "error": FAILED["error"]},
+    ),
+    "NO_LOG": error(
+        "NOT_FOUND",
+        "The task has no log: none of its attempts has come to the end of a run of ffmpeg.",
+        {"task_id": TASK_ID, "status": "queued"},
     ),
     "NOT_FOUND": error(
         "NOT_FOUND",

@@ -361,13 +361,12 @@ def page_answer(page: Page) -> str:
 
 
 def _listed(task: domain.Task) -> ListedTask:
-    error = task.error and ListedFailure(
-        code=task.error.code, message=task.error.message, retryable=task.error.retryable
-    )
+    error = task.error
+    brief = ListedFailure(code=error.code, message=error.message, retryable=error.retryable) if error else None
     same = ListedTask.model_fields.keys() - {"progress", "error", "attempt", "metadata"}
     return ListedTask(
         progress=Progress.model_validate(task.progress),
-        error=error,
+        error=brief,
         attempt=task.fence,
         metadata=dict(task.metadata),
         **{name: getattr(task, name) for name in same},

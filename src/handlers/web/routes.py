@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Path, Query, Request
 from pydantic import BaseModel
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from core import health
 from core.cancel import cancel
@@ -22,6 +22,7 @@ from core.execute import execute
 from core.notify import notify
 from core.ports import Services
 from core.preview import preview
+from core.read_log import read_log
 from core.register import MAX_KEY_LENGTH, register
 from core.result import result_key
 from core.settings import Settings
@@ -129,6 +130,10 @@ class Operations:
     def result_file(self, task_id: TaskId, filename: Filename) -> Response:
         return self._linked(_checked(task_id), filename)
 
+    def log(self, task_id: TaskId) -> Response:
+        text = read_log(self.services, self.services.store.get(_checked(task_id)))
+        return PlainTextResponse(text, headers={**_NOT_STORED, "X-Content-Type-Options": "nosniff"})
+
     def tasks(self, status: OfStatus = None, limit: Limit = USUAL_PAGE, cursor: Cursor = None) -> Response:
         below = None if cursor is None else cursors.read(cursor)
         page = self.services.store.page(limit=limit, below=below, status=status)
@@ -186,6 +191,7 @@ def install(app: FastAPI, operations: Operations) -> None:
     add("/ffmpeg/notify/{task_id}", operations.notify, **docs.NOTIFY)
     add("/ffmpeg/result/{task_id}", operations.result, **docs.RESULT)
     add("/ffmpeg/result/{task_id}/{filename:path}", operations.result_file, **docs.RESULT_FILE)
+    add("/ffmpeg/log/{task_id}", operations.log, **docs.LOG)
     add("/ffmpeg/tasks", operations.tasks, **docs.TASKS)
     add("/ffmpeg/tasks/{task_id}", operations.delete, **docs.DELETE)
     add("/ffmpeg/health", operations.health, **docs.HEALTH)
