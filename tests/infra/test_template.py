@@ -267,7 +267,7 @@ def test_every_reference_leads_somewhere(template: Any) -> None:
     assert refs <= known
 
 
-@pytest.mark.parametrize("name", ["register", "execute", "status", "health"])
+@pytest.mark.parametrize("name", ["register", "execute", "status", "result", "log", "tasks", "delete", "health"])
 def test_every_event_is_of_the_format_that_the_gateway_sends(name: str) -> None:
     event = json.loads((ROOT / "events" / f"{name}.json").read_text())
     http = event["requestContext"]["http"]
