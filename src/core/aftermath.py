@@ -71,7 +71,7 @@ def attend(
         if step is Step.FORGET:
             services.store.forget(task)
             # A worker that was frozen for long may have stored something when all was tidied.
-            services.objects.delete(services.folder(task))
+            services.clear(task)
             return None
         task = _act(services, task, step, now=now, chance=chance)
     return task
@@ -81,11 +81,18 @@ def _act(services: Services, task: Task, step: Step, *, now: datetime, chance: C
     if step is Step.NOTIFY:
         return _notify(services, task, now=now, chance=chance())
     if step is Step.TIDY:
-        published = f"{services.folder(task)}/{task.fence}" if task.status is Status.COMPLETED else None
-        services.objects.delete(services.folder(task), keep=published)
+        _tidy(services, task)
         return services.store.replace(moves.tidied(task), task)
-    services.objects.delete(services.folder(task))
+    services.clear(task)
     return services.store.replace(moves.purged(task, now=now), task)
+
+
+def _tidy(services: Services, task: Task) -> None:
+    if task.purged_at:
+        services.clear(task)
+        return
+    published = f"{services.folder(task)}/{task.fence}" if task.status is Status.COMPLETED else None
+    services.objects.delete(services.folder(task), keep=published)
 
 
 def _notify(services: Services, task: Task, *, now: datetime, chance: float) -> Task:

@@ -11,6 +11,8 @@
     |- TaskNotReady               TASK_NOT_READY
     |- TaskEnded                  TASK_ENDED
     |- IdempotencyConflict        IDEMPOTENCY_CONFLICT
+    |- ResultGone                 RESULT_GONE
+    |- TranscodeFailed            TRANSCODE_FAILED
     |- RequestTooLarge            REQUEST_TOO_LARGE
     |- UnsupportedMediaType       UNSUPPORTED_MEDIA_TYPE
     |- TooManyRequests            TOO_MANY_REQUESTS
@@ -96,6 +98,18 @@ class IdempotencyConflict(ServiceError):
     """This Idempotency-Key came with another request before; send a new key with a new request."""
 
     code = "IDEMPOTENCY_CONFLICT"
+
+
+class ResultGone(ServiceError):
+    """What the task had stored is deleted; register a new task to have it again."""
+
+    code = "RESULT_GONE"
+
+
+class TranscodeFailed(ServiceError):
+    """The task has failed, so there is no result; the details say why."""
+
+    code = "TRANSCODE_FAILED"
 
 
 class RequestTooLarge(ServiceError):

@@ -64,6 +64,7 @@ MOVES: Mapping[str, frozenset[Status]] = {
     "unnotified": ENDED,
     "tidied": ENDED,
     "purged": frozenset({Status.COMPLETED}),
+    "delete": ENDED,
 }
 
 
@@ -73,7 +74,7 @@ def _allow(task: Task, move: str) -> None:
     details = {"task_id": task.task_id, "status": task.status.value}
     if task.status.ended:
         raise TaskEnded(f"The task has ended as {task.status}; register a new one.", details=details)
-    remedy = "; wait until it has ended" if MOVES[move] == ENDED else ""
+    remedy = "; cancel it or wait until it has ended" if MOVES[move] == ENDED else ""
     raise TaskNotReady(f"The task is {task.status}, which does not allow to {move} it{remedy}.", details=details)
 
 
@@ -257,6 +258,13 @@ def purged(task: Task, *, now: datetime) -> Task:
     """The outputs are deleted; the record of them stays."""
     _allow(task, "purged")
     return replace(task, purged_at=now)
+
+
+def delete(task: Task, *, now: datetime) -> Task:
+    """Nothing that was stored for the task is to be there from now on; it is cleared away again a little later, since a
+    worker that does not know yet of the task's end may still store something."""
+    _allow(task, "delete")
+    return replace(task, purged_at=task.purged_at or now, tidy_due_at=now + TIDY_AFTER)
 
 
 def backoff(number: int, *, first: timedelta, chance: float) -> timedelta:

@@ -11,9 +11,27 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from core.task import Task
+from core.task import Status, Task
+
+
+class Position(NamedTuple):
+    """Where a task stands among all: the later it was registered, the higher. It never moves."""
+
+    created_at: datetime
+    task_id: str
+
+    @classmethod
+    def of(cls, task: Task) -> "Position":
+        return cls(task.created_at, task.task_id)
+
+
+class Page(NamedTuple):
+    """Tasks, the newest first; `next` is what to go on below, None when nothing is."""
+
+    tasks: Sequence[Task]
+    next: Position | None
 
 
 class TaskStore(Protocol):
@@ -45,6 +63,14 @@ class TaskStore(Protocol):
         """How many of the key's tasks are queued or running, counted up to `most`; may lag behind by moments."""
         ...
 
+    def page(self, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:
+        """At most `limit` tasks, those of the status only if one is given; there may be fewer, and still a next page.
+
+        Page after page, each task that was there at the first is met once, however many are added meanwhile. One that
+        was registered a moment ago may not be listed yet; with a status, tasks are met in it or not at all.
+        """
+        ...
+
     def forget(self, task: Task) -> None:
         """Delete the record, if the stored task is still in this version. Raises TaskChanged, TaskNotFound."""
         ...
@@ -74,6 +100,10 @@ class ObjectStore(Protocol):
 
     def head(self, key: str) -> StoredObject | None:
         """Size and checksum as stored; None when there is no such object."""
+        ...
+
+    def read(self, key: str, *, most_bytes: int) -> bytes | None:
+        """The object's bytes, at most the first so many; None when there is no such object. For what is small."""
         ...
 
     def link(self, key: str, *, expires_in_seconds: int) -> str:
@@ -190,3 +220,16 @@ class Services:
     def folder(self, task: Task) -> str:
         """Below which all outputs of the task are stored."""
         return f"{self.output_prefix}/{task.task_id}"
+
+    def logs(self, task: Task) -> str:
+        """Below which the logs of the task are stored: apart, since what is not published is deleted, and they stay."""
+        return f"{self.output_prefix}/logs/{task.task_id}"
+
+    def log_key(self, task: Task, fence: int) -> str:
+        """The log of one attempt."""
+        return f"{self.logs(task)}/{fence}.log"
+
+    def clear(self, task: Task) -> None:
+        """Delete all that is stored for the task."""
+        self.objects.delete(self.folder(task))
+        self.objects.delete(self.logs(task))

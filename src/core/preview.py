@@ -9,7 +9,7 @@ from core.errors import CommandNotAllowed, UrlNotAllowed
 from core.ffmpeg import advice, build, compute, fallback, validate
 from core.ffmpeg.command import Command
 from core.ffmpeg.compute import Compute
-from core.register import Registration, compute_for
+from core.register import Registration, compute_for, timeout_for
 
 PROGRESS_FD = 3  # any open descriptor; the worker's own may be another
 
@@ -26,11 +26,12 @@ class Preview:
     violations: tuple[Mapping[str, Any], ...] = ()
 
 
-def preview(wanted: Registration, *, policy: urls.Policy, max_output_bytes: int) -> Preview:
-    """The verdict of register under `policy`, and the arguments of a worker with that limit on its outputs.
+def preview(wanted: Registration, *, policy: urls.Policy, max_output_bytes: int, most_seconds: int) -> Preview:
+    """The verdict of register under `policy`, and the arguments of a worker with those limits.
 
-    Raises InvalidArgument where the command cannot run on what it is wanted to.
+    Raises InvalidArgument where the command cannot run on what it is wanted to, or for as long.
     """
+    timeout_for(wanted, most_seconds=most_seconds)
     bad_urls = tuple(_url_violations(wanted, policy))
     try:
         command = validate.check(wanted.command, input_names=wanted.input_files, output_names=wanted.output_files)

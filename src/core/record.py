@@ -46,6 +46,8 @@ def _plain(value: Any) -> Any:
 
 
 def _is_default(field: Field[Any], value: Any) -> bool:
+    if field.default_factory is not MISSING:
+        return bool(field.default_factory() == value)
     return value is None or (field.default is not MISSING and field.default == value)
 
 

@@ -8,7 +8,7 @@ other, be taken twice, or outlive it.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID, uuid5
@@ -35,6 +35,8 @@ class Registration:
     callback_url: str | None = None
     compute: str = "auto"  # auto, gpu or cpu
     gpu_fallback: bool = False
+    timeout_seconds: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class Registered(NamedTuple):
@@ -88,6 +90,8 @@ def _task(wanted: Registration, settings: Settings, task_id: str, correlation_id
         compute=compute_for(command, wanted),
         gpu_fallback=wanted.gpu_fallback,
         callback_url=_callback(wanted, settings),
+        timeout_seconds=timeout_for(wanted, most_seconds=settings.task_timeout_seconds),
+        metadata=dict(wanted.metadata),
         result_ttl_seconds=settings.result_ttl_seconds,
         notices=_notices(wanted, settings),
     )
@@ -110,6 +114,14 @@ def compute_for(command: Command, wanted: Registration) -> compute.Compute:
         )
         raise InvalidArgument(message, details={"field": "compute"})
     return "cpu" if wanted.compute == "cpu" else "gpu"
+
+
+def timeout_for(wanted: Registration, *, most_seconds: int) -> int | None:
+    """The task's own limit, if it has one. Raises InvalidArgument when it is beyond that of the service."""
+    if wanted.timeout_seconds is not None and not 1 <= wanted.timeout_seconds <= most_seconds:
+        message = f"timeout_seconds must be from 1 to {most_seconds}, the most that a task may take here."
+        raise InvalidArgument(message, details={"field": "timeout_seconds"})
+    return wanted.timeout_seconds
 
 
 def _callback(wanted: Registration, settings: Settings) -> str | None:

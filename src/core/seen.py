@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from core.errors import TaskNotFound, TooManyRequests
-from core.ports import TaskStore
-from core.task import Task
+from core.ports import Page, Position, TaskStore
+from core.task import Status, Task
 
 # When a task ends, nobody knows; asking more often than that is not worth it.
 RETRY_AFTER_SECONDS = 10
+# So many pages of all tasks are looked through for one page of a caller's.
+_MOST_PAGES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,17 @@ class SeenTasks:
 
     def due(self, before: datetime, *, limit: int, live: bool = True) -> Sequence[Task]:
         return [task for task in self.store.due(before, limit=limit, live=live) if self.caller.sees(task)]
+
+    def page(self, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:
+        """Others' tasks are passed over: a key that has few among many may get a short page, and go on below it."""
+        found: list[Task] = []
+        for _ in range(_MOST_PAGES):
+            page = self.store.page(limit=limit, below=below, status=status)
+            found += [task for task in page.tasks if self.caller.sees(task)]
+            below = page.next
+            if below is None or len(found) >= limit:
+                break
+        return Page(found[:limit], Position.of(found[limit - 1]) if len(found) > limit else below)
 
     def count_live(self, key_name: str, *, most: int) -> int:
         return self.store.count_live(key_name, most=most)

@@ -213,6 +213,8 @@ class Task:
     callback_url: str | None = None
     compute: str = "gpu"  # what kind of worker it wants, gpu or cpu; rows from before there were two have none
     gpu_fallback: bool = False  # whether the CPU form of the command will do where no GPU can run it
+    timeout_seconds: int | None = None  # of each run of ffmpeg; None is the service's own
+    metadata: Mapping[str, str] = field(default_factory=dict)  # the caller's own words, which mean nothing to us
     result_ttl_seconds: int | None = None  # how long outputs are kept; None is for ever
     queued_at: datetime | None = None
     started_at: datetime | None = None
@@ -220,7 +222,7 @@ class Task:
     dispatch_due_at: datetime | None = None
     lease_expires_at: datetime | None = None
     expires_at: datetime | None = None  # when the outputs are deleted
-    purged_at: datetime | None = None  # when they were
+    purged_at: datetime | None = None  # when they were, and the logs with them
     tidy_due_at: datetime | None = None  # when to delete what workers have stored that was not published
     queue_reason: str | None = None  # why no worker takes it, in the dispatcher's own words
     stage: Stage | None = None

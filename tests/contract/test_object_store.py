@@ -63,6 +63,25 @@ def refusal(url: str) -> int:
     return caught.value.code
 
 
+@pytest.mark.parametrize(
+    ("most", "expected"), [(1, b"a"), (4, b"a lo"), (5, b"a log"), (6, b"a log"), (10**9, b"a log")]
+)
+def test_read_gives_the_beginning(objects: ObjectStore, tmp_path: Path, most: int, expected: bytes) -> None:
+    put(objects, "o/logs/t/1.log", a_file(tmp_path, b"a log"))
+    assert objects.read("o/logs/t/1.log", most_bytes=most) == expected
+
+
+def test_read_of_what_is_not_there_gives_nothing(objects: ObjectStore, tmp_path: Path) -> None:
+    put(objects, "o/logs/t/1.log", a_file(tmp_path, b"a log"))
+    for key in ("o/logs/t/2.log", "o/logs/t", "o/logs/t/1.log/x", "none"):
+        assert objects.read(key, most_bytes=10) is None
+
+
+def test_read_of_an_empty_object_gives_no_bytes(objects: ObjectStore, tmp_path: Path) -> None:
+    put(objects, "o/t/empty", a_file(tmp_path, b""))
+    assert objects.read("o/t/empty", most_bytes=10) == b""
+
+
 @pytest.mark.parametrize("content", [b"", b"x", b"\0\xff" * 5000], ids=["empty", "one byte", "10 kB"])
 def test_what_was_put_is_there_and_its_link_gives_the_same_bytes(
     objects: ObjectStore, tmp_path: Path, content: bytes

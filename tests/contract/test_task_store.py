@@ -61,6 +61,8 @@ def a_full_task() -> Task:
         fingerprint="ab" * 32,
         key_name="alice",
         callback_url="https://callbacks.example/ended?token=1",
+        timeout_seconds=60,
+        metadata={"order": "4711", "ü": ""},
         result_ttl_seconds=3600,
         finished_at=NOW,
         dispatch_due_at=NOW,
@@ -374,8 +376,9 @@ def test_dynamo_keeps_only_what_conditions_and_the_index_need_beside_the_body(aw
     store = DynamoTaskStore(moto_server.TABLE)
     queued, ended = store.create(task_in(Status.QUEUED)), store.create(task_in(Status.COMPLETED))
     items = {item["task_id"]["S"]: item for item in boto3.client("dynamodb").scan(TableName=moto_server.TABLE)["Items"]}
-    assert set(items[ended.task_id]) == {"task_id", "version", "status", "created_at", "body"}
-    assert set(items[queued.task_id]) == {*items[ended.task_id], "due_shard", "due_at"}
+    always = {"task_id", "version", "status", "created_at", "listed_shard", "listed_at", "body"}
+    assert set(items[ended.task_id]) == always
+    assert set(items[queued.task_id]) == {*always, "due_shard", "due_at"}
     assert items[queued.task_id]["due_at"] == {"N": "1795176015.123456"}
     assert json.loads(items[queued.task_id]["body"]["S"])["version"] == 1
 

@@ -166,7 +166,8 @@ def test_a_generated_secret_is_one_that_notices_can_be_signed_with() -> None:
 def test_the_table_is_the_one_that_the_store_is_tested_on() -> None:
     table = BARE.properties("TaskTable")
     assert {name: table[name] for name in moto_server.TABLE_SCHEMA} == moto_server.TABLE_SCHEMA
-    assert table["GlobalSecondaryIndexes"][0]["IndexName"] == task_store.INDEX
+    indexes = [index["IndexName"] for index in table["GlobalSecondaryIndexes"]]
+    assert indexes == [task_store.INDEX, task_store.LIVE_INDEX, task_store.LIST_INDEX]
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["TimeToLiveSpecification"] == {"AttributeName": task_store.EXPIRES, "Enabled": True}
     assert [stack.properties("TaskTable")["DeletionProtectionEnabled"] for stack in (BARE, FULL)] == [False, True]

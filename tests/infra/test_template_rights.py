@@ -50,14 +50,17 @@ CALLERS: Mapping[str, set[str]] = {
     "DynamoTaskStore._put": {API, *CARE, WORKER},  # every move
     "DynamoTaskStore._delete": CARE,  # the aftermath forgets
     "DynamoTaskStore._due_keys": CARE,
+    "DynamoTaskStore._batch": {API},  # the list
+    "DynamoTaskStore._look": {API},  # the list
     "DynamoTaskStore.count_live": {API},  # what a key has under way
     "S3ObjectStore.put_file": {WORKER},
     "S3ObjectStore.head": {WORKER},
     "S3ObjectStore.link": {API, *CARE},  # in answers and in notices
-    "S3ObjectStore.delete": {*CARE, WORKER},  # outputs whose time is over; what an attempt has left
-    "S3ObjectStore._delete_page": {*CARE, WORKER},
-    "S3ObjectStore._give_up_transfers": {*CARE, WORKER},
-    "S3ObjectStore._give_up_transfer": {*CARE, WORKER},
+    "S3ObjectStore.read": {API},  # logs
+    "S3ObjectStore.delete": {API, *CARE, WORKER},  # outputs whose time is over; what an attempt has left
+    "S3ObjectStore._delete_page": {API, *CARE, WORKER},
+    "S3ObjectStore._give_up_transfers": {API, *CARE, WORKER},
+    "S3ObjectStore._give_up_transfer": {API, *CARE, WORKER},
     "S3ObjectStore.check": {API},
     "S3InputStore.get_file": {WORKER},
     "BatchDispatcher.submit": {API, *CARE},
@@ -208,7 +211,7 @@ JOBS = "arn:aws:batch:eu-central-1:123456789012:"
 def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role: str) -> None:
     of_objects = {f"{bucket}/outputs/*"}
     allowed = {
-        "dynamodb": {"<TaskTable>", "<TaskTable>/index/due", "<TaskTable>/index/live"},
+        "dynamodb": {"<TaskTable>", "<TaskTable>/index/due", "<TaskTable>/index/live", "<TaskTable>/index/listed"},
         "s3": {bucket, f"{bucket}/outputs/*"},
         "batch": {
             "*",

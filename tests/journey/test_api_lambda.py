@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,7 +15,7 @@ import pytest
 from core import moves
 from core.aws.object_store import S3ObjectStore
 from core.aws.task_store import DynamoTaskStore
-from core.task import Output, Status, Timings
+from core.task import Failure, FailureCode, Output, Status, Timings
 from handlers.web import models
 from support import lambda_process, moto_server
 from support.lambda_process import LambdaProcess
@@ -124,6 +124,62 @@ def complete(task_id: str, output: Output) -> None:
     claimed = store.replace(moves.claim(queued, now=now, owner="worker-1"), queued)
     done = moves.complete(claimed, now=now, fence=1, outputs=(output,), output_count=1, timings=Timings())
     store.replace(done, claimed)
+
+
+def test_a_completed_task_is_listed_led_to_logged_and_deleted(function: LambdaProcess, tmp_path: Path) -> None:
+    task_id = json.loads(function.invoke(event("register"))["body"])["task_id"]
+    early = function.invoke(event("result", task_id))
+    assert (early["statusCode"], json.loads(early["body"])["error"]["code"]) == (409, "TASK_NOT_READY")
+    assert early["headers"]["retry-after"] == "5"
+    assert function.invoke(event("delete", task_id))["statusCode"] == 409
+    assert function.invoke(event("log", task_id))["statusCode"] == 404
+    keys = {"made": f"outputs/{task_id}/1/output.mp4", "log": f"outputs/logs/{task_id}/1.log"}
+    for name, key in keys.items():
+        (tmp_path / name).write_bytes(name.encode())
+        S3ObjectStore(moto_server.BUCKET).put_file(key, tmp_path / name, sha256="ab" * 32, content_type="video/mp4")
+    complete(task_id, Output(filename="output.mp4", key=keys["made"], size_bytes=4, sha256="ab" * 32))
+
+    listed = function.invoke(event("tasks"))
+    page = models.TaskPage.model_validate_json(listed["body"])
+    assert (listed["statusCode"], [item.task_id for item in page.items], page.next_cursor) == (200, [task_id], None)
+    result = function.invoke(event("result", task_id))
+    assert (result["statusCode"], result["body"], result["headers"]["cache-control"]) == (307, "", "no-store")
+    link = result["headers"]["location"]
+    assert httpx.get(link, trust_env=False).content == b"made"
+    log = function.invoke(event("log", task_id))
+    assert (log["statusCode"], log["body"], log["isBase64Encoded"]) == (200, "log", False)
+    assert log["headers"]["content-type"] == "text/plain; charset=utf-8"
+
+    assert function.invoke(event("delete", task_id))["statusCode"] == 204
+    assert boto3.client("s3").list_objects_v2(Bucket=moto_server.BUCKET)["KeyCount"] == 0
+    assert httpx.get(link, trust_env=False).status_code == 404
+    for name in ("result", "log"):
+        gone = function.invoke(event(name, task_id))
+        assert (gone["statusCode"], json.loads(gone["body"])["error"]["code"]) == (410, "RESULT_GONE")
+    assert function.invoke(event("delete", task_id))["statusCode"] == 204
+    stored = DynamoTaskStore(moto_server.TABLE).get(task_id)
+    assert (stored.status, stored.purged_at is None) == (Status.COMPLETED, False)
+    assert link not in function.log_file.read_text()
+
+
+def test_a_failed_task_leads_to_its_failure(function: LambdaProcess) -> None:
+    task_id = json.loads(function.invoke(event("register"))["body"])["task_id"]
+    store, now = DynamoTaskStore(moto_server.TABLE), datetime.now(UTC)
+    registered = store.get(task_id)
+    queued = store.replace(moves.execute(registered, now=now), registered)
+    claimed = store.replace(moves.claim(queued, now=now, owner="worker-1"), queued)
+    error = Failure.of(FailureCode.MEDIA_INVALID, "It is no video.")
+    failed = moves.fail(claimed, now=now, fence=1, error=error, timings=Timings(), retry_after=timedelta(0))
+    store.replace(failed, claimed)
+    answer = function.invoke(event("result", task_id))
+    shown = json.loads(answer["body"])["error"]
+    assert (answer["statusCode"], shown["code"]) == (422, "TRANSCODE_FAILED")
+    assert shown["details"]["error"]["code"] == "MEDIA_INVALID"
+
+
+def test_a_wrong_cursor_is_refused(function: LambdaProcess) -> None:
+    answer = function.invoke({**event("tasks"), "rawQueryString": "cursor=x"})
+    assert (answer["statusCode"], json.loads(answer["body"])["error"]["details"]) == (400, {"field": "cursor"})
 
 
 def test_health_examines_aws(function: LambdaProcess) -> None:

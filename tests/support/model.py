@@ -60,6 +60,7 @@ class Table:
     lose: Callable[..., Task] = moves.lose
     cancel: Callable[..., Task] = moves.cancel
     notifying: Callable[..., Task] = moves.notifying
+    delete: Callable[..., Task] = moves.delete
     decide: Callable[..., sweep.Step] = sweep.decide
     decide_after: Callable[..., aftermath.Step] = aftermath.decide
     key: Callable[[Task, int], int] = key_by_fence  # under which folder a worker stores, published or not
@@ -258,12 +259,15 @@ def _aftermath(world: World, table: Table) -> Iterator[Move]:
         new = moves.unnotified(task, channel="webhook", error="Refused.", abandon=True)
         yield "notice given up", _written(world, new)
     elif step is aftermath.Step.TIDY:
-        kept = {task.fence} if task.status is Status.COMPLETED else set()
+        kept = {task.fence} if task.status is Status.COMPLETED and not task.purged_at else set()
         yield "tidy", _written(replace(world, objects=world.objects & kept), moves.tidied(task))
     elif step is aftermath.Step.PURGE:
         purged = _tried(lambda: moves.purged(task, now=NOW))
         gone = replace(world, objects=frozenset[int]())
         yield "purge", _written(gone, purged) if purged else gone
+    if task.status.ended and not task.purged_at and world.mail is None:
+        # The record says so first; the objects are gone with it, or when the sweep tidies.
+        yield "delete", _written(world, table.delete(task, now=NOW))
 
 
 def _time(world: World) -> Iterator[Move]:

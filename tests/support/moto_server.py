@@ -41,6 +41,8 @@ TABLE_SCHEMA: Mapping[str, Any] = {
         {"AttributeName": "due_shard", "AttributeType": "S"},
         {"AttributeName": "due_at", "AttributeType": "N"},
         {"AttributeName": "live_key", "AttributeType": "S"},
+        {"AttributeName": "listed_shard", "AttributeType": "S"},
+        {"AttributeName": "listed_at", "AttributeType": "S"},
     ],
     "KeySchema": [{"AttributeName": "task_id", "KeyType": "HASH"}],
     "GlobalSecondaryIndexes": [
@@ -56,6 +58,14 @@ TABLE_SCHEMA: Mapping[str, Any] = {
             "IndexName": "live",
             "KeySchema": [{"AttributeName": "live_key", "KeyType": "HASH"}],
             "Projection": {"ProjectionType": "KEYS_ONLY"},
+        },
+        {
+            "IndexName": "listed",
+            "KeySchema": [
+                {"AttributeName": "listed_shard", "KeyType": "HASH"},
+                {"AttributeName": "listed_at", "KeyType": "RANGE"},
+            ],
+            "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["status"]},
         },
     ],
 }

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from threading import local
 
-from core.ports import TaskStore
-from core.task import Task
+from core.ports import Page, Position, TaskStore
+from core.task import Status, Task
 from support import invariants
 
 
@@ -50,6 +50,9 @@ class WatchedStore:
 
     def count_live(self, key_name: str, *, most: int) -> int:
         return self._inner.count_live(key_name, most=most)
+
+    def page(self, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:
+        return self._inner.page(limit=limit, below=below, status=status)
 
     def forget(self, task: Task) -> None:
         self._inner.forget(task)

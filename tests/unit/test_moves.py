@@ -78,6 +78,7 @@ CALLS: Mapping[str, Callable[[Task], Task]] = {
     "unnotified": lambda task: moves.unnotified(task, channel="webhook", error="No.", abandon=True),
     "tidied": lambda task: moves.tidied(task),
     "purged": lambda task: moves.purged(task, now=LATER),
+    "delete": lambda task: moves.delete(task, now=LATER),
 }
 HELD = ["report", "noted", "complete", "fail", "release", "lose"]  # the moves of whoever holds the task
 
@@ -102,6 +103,7 @@ ALLOWED = {
     "unnotified": {"completed", "failed", "canceled"},
     "tidied": {"completed", "failed", "canceled"},
     "purged": {"completed"},
+    "delete": {"completed", "failed", "canceled"},
 }
 
 

@@ -266,17 +266,12 @@ def test_sweeps_at_once_send_each_notice_once(services: Services) -> None:
 
 
 def test_a_slow_receiver_does_not_hold_up_the_others(services: Services) -> None:
-    began: list[float] = []
-
-    def slow() -> None:
-        began.append(time.monotonic())
-        time.sleep(1.0)
-
-    told = told_by(services, webhook=Scripted(slow))
+    together = threading.Barrier(aftermath.PARALLEL)  # which breaks, unless all of them are sent at once
+    webhook = Scripted(lambda: together.wait(timeout=30))
     for _ in range(aftermath.PARALLEL):
         ended(services)
-    aftermath.sweep(told, now=NOW)
-    assert max(began) - min(began) < 1.0
+    aftermath.sweep(told_by(services, webhook=webhook), now=NOW)
+    assert (together.broken, len(webhook.given)) == (False, aftermath.PARALLEL)
 
 
 def test_a_notice_that_had_to_wait_for_others_is_due_again_later(services: Services) -> None:

@@ -1,12 +1,13 @@
 """Validate says of a callback_url what register would say of it."""
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from core import urls
-from core.errors import UrlNotAllowed
+from core.errors import InvalidArgument, UrlNotAllowed
 from core.local.task_store import SqliteTaskStore
 from core.preview import preview
 from core.register import Registration, register
@@ -25,11 +26,24 @@ def asking(callback_url: str) -> Registration:
 def test_a_callback_url_is_refused_in_the_words_of_register(url: str, tmp_path: Path) -> None:
     with closing(SqliteTaskStore(tmp_path / "tasks.db")) as store, pytest.raises(UrlNotAllowed) as refused:
         register(store, asking(url), settings=SETTINGS, task_id="t", correlation_id="c", now=NOW)
-    found = preview(asking(url), policy=SETTINGS.url_policy, max_output_bytes=1000)
+    found = preview(asking(url), policy=SETTINGS.url_policy, max_output_bytes=1000, most_seconds=60)
     assert found.command is None
     assert found.violations == ({"position": None, "token": "callback_url", "reason": refused.value.message},)
 
 
 def test_a_callback_url_on_the_public_internet_is_fine() -> None:
-    found = preview(asking("https://hooks.example.com/ended"), policy=urls.PUBLIC, max_output_bytes=1000)
+    found = preview(
+        asking("https://hooks.example.com/ended"), policy=urls.PUBLIC, max_output_bytes=1000, most_seconds=60
+    )
     assert (found.command is not None, found.violations) == (True, ())
+
+
+def test_a_timeout_beyond_the_services_is_refused_in_the_words_of_register(tmp_path: Path) -> None:
+    wanted = replace(asking("https://hooks.example.com/ended"), timeout_seconds=61)
+    settings = replace(SETTINGS, task_timeout_seconds=60)
+    with closing(SqliteTaskStore(tmp_path / "tasks.db")) as store, pytest.raises(InvalidArgument) as refused:
+        register(store, wanted, settings=settings, task_id="t", correlation_id="c", now=NOW)
+    with pytest.raises(InvalidArgument) as previewed:
+        preview(wanted, policy=urls.PUBLIC, max_output_bytes=1000, most_seconds=60)
+    assert previewed.value.message == refused.value.message
+    assert refused.value.details == previewed.value.details == {"field": "timeout_seconds"}

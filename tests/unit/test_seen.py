@@ -80,3 +80,20 @@ def test_a_task_that_may_not_become_live_is_not_handed_over(services: Services) 
     with pytest.raises(TooManyRequests):
         execute(Services(seen(services, LIMITED), services.objects, services.dispatcher), pending.task_id, now=NOW)
     assert services.store.get(pending.task_id) == pending
+
+
+def test_a_page_passes_over_the_tasks_of_others(services: Services) -> None:
+    tasks = [
+        services.store.create(
+            a_task(key_name="alice" if number % 3 else "bob", created_at=NOW + timedelta(seconds=number))
+        )
+        for number in range(12)
+    ]
+    view = seen(services, Caller(name="bob"))
+
+    first = view.page(limit=3)
+    second = view.page(limit=3, below=first.next)
+
+    own = [task.task_id for task in reversed(tasks) if task.key_name == "bob"]
+    assert [[task.task_id for task in page.tasks] for page in (first, second)] == [own[:3], own[3:]]
+    assert second.next is None

@@ -42,6 +42,8 @@ def test_every_status_is_that_of_the_contract() -> None:
         "TASK_NOT_READY": 409,
         "TASK_ENDED": 409,
         "IDEMPOTENCY_CONFLICT": 409,
+        "RESULT_GONE": 410,
+        "TRANSCODE_FAILED": 422,
         "REQUEST_TOO_LARGE": 413,
         "UNSUPPORTED_MEDIA_TYPE": 415,
         "TOO_MANY_REQUESTS": 429,

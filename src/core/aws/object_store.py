@@ -5,7 +5,7 @@ goes along as metadata, because S3 has none for an object of many parts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from threading import Event
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _PART_BYTES = 16 * 1024**2
 _MAX_PARTS_AT_ONCE = 4  # with their read-ahead, some 100 MiB of memory
 _LOOK_SECONDS = 0.1  # how often a transfer is asked whether it is still wanted
+# What there is to read where S3 has nothing to give: no object, or none of its bytes.
+_EMPTY = {404: None, 416: b""}
 # How long one that is no longer wanted is waited for: for the answers that are on their way. Later ones come to threads
 # of s3transfer's, which then clear away, and so does `delete`.
 _END_SECONDS = 2.0
@@ -72,6 +74,18 @@ class S3ObjectStore:
                     return None
                 raise
         return StoredObject(size_bytes=answer["ContentLength"], sha256=answer["Metadata"].get("sha256", ""))
+
+    def read(self, key: str, *, most_bytes: int) -> bytes | None:
+        with _translated("The object could not be read."):
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes=0-{most_bytes - 1}")
+            except ClientError as error:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                if status in _EMPTY:
+                    return _EMPTY[status]
+                raise
+            with closing(answer["Body"]) as body:
+                return body.read()
 
     def link(self, key: str, *, expires_in_seconds: int) -> str:
         """Signed with the credentials at hand: those of a role end, and the link with them, after some hours."""

@@ -1,11 +1,12 @@
 """Tasks in one DynamoDB table.
 
-An item has the task as JSON, as SQLite has it, and beside it what conditions and the index need. The sparse index
+An item has the task as JSON, as SQLite has it, and beside it what conditions and the indexes need. The sparse index
 `due` (`due_shard`, `due_at`) holds the tasks that somebody is to look after, live ones apart from the others, and only
 their keys: a heartbeat moves a task in it, and that is to cost one small write. The sparse index `live` (`live_key`)
-holds the live tasks of each API key, to be counted; a task enters and leaves it once. Throttling and lost answers are
-boto3's to repeat; what a repeated write finds is judged here, and so is one of which nothing was heard: what stands in
-the table decides whether it was written.
+holds the live tasks of each API key, to be counted; a task enters and leaves it once. The index `listed`
+(`listed_shard`, `listed_at`) holds all tasks by their age, with their status: it is written when that changes, and
+else never. Throttling and lost answers are boto3's to repeat; what a repeated write finds is judged here, and so is
+one of which nothing was heard: what stands in the table decides whether it was written.
 """
 
 import logging
@@ -13,9 +14,9 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -31,7 +32,8 @@ from core.errors import (
     TaskNotFound,
     TooManyRequests,
 )
-from core.task import Task
+from core.ports import Page, Position
+from core.task import Status, Task
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -40,21 +42,32 @@ log = logging.getLogger(__name__)
 
 INDEX = "due"
 LIVE_INDEX = "live"
+LIST_INDEX = "listed"
 # One index partition takes 1,000 writes a second: at a heartbeat every 5 s, this is good for 20,000 running tasks.
 SHARDS = tuple(str(number) for number in range(4))
+# How many entries of each shard one page looks at, for a status that few tasks have. An entry has some 150 bytes.
+MOST_LOOKED_AT = 5_000
+_LOOKED_AT_ONCE = 1_000
+_BODIES_AT_ONCE = 100  # what BatchGetItem takes
+_BODY_ROUNDS = 20  # it gives 16 MB at a time, and less when it is throttled
 # What a throttled table takes again by then: its allowance is counted by the second.
 RETRY_AFTER_SECONDS = 5
 # By this attribute the table itself drops a record that the sweep has not deleted so long after its time.
 EXPIRES = "expires"
 GRACE = timedelta(days=1)
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_TOP = "9" * 17
 
 
 class DynamoTaskStore:
-    """The TaskStore of AWS, in `table`."""
+    """The TaskStore of AWS, in `table`. A page looks at `most_looked_at` entries of each shard."""
 
-    def __init__(self, table: str, *, client: "DynamoDBClient | None" = None) -> None:
+    def __init__(
+        self, table: str, *, client: "DynamoDBClient | None" = None, most_looked_at: int = MOST_LOOKED_AT
+    ) -> None:
         self._table = table
         self._given = client
+        self._most_looked_at = most_looked_at
 
     def create(self, task: Task) -> Task:
         stored = replace(task, version=1)
@@ -98,6 +111,17 @@ class DynamoTaskStore:
                 if number >= most:
                     return most
         return number
+
+    def page(self, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:
+        """Each shard is looked at from `below` on down, and what all of them have been looked at for is the page."""
+        looks = [self._look(shard, limit=limit, below=below, status=status) for shard in SHARDS]
+        horizon = max((look.down_to for look in looks if look.down_to), default="")
+        found = sorted((key for look in looks for key in look.keys if key >= horizon), reverse=True)
+        last = found[limit - 1] if len(found) > limit else horizon
+        bodies = self._bodies([_position(key).task_id for key in found[:limit]])
+        # One that has left the status since the index was written is no longer one of them.
+        tasks = [task for task in bodies if status in (None, task.status)]
+        return Page(sorted(tasks, key=Position.of, reverse=True), _position(last) if last else None)
 
     def forget(self, task: Task) -> None:
         refused = self._delete(task.task_id, version=task.version)
@@ -207,23 +231,92 @@ class DynamoTaskStore:
             items = [item for page in pages for item in page["Items"]]
         return [(float(item["due_at"]["N"]), item["task_id"]["S"]) for item in items]
 
+    def _look(self, shard: str, *, limit: int, below: Position | None, status: Status | None) -> "_Look":
+        """Down the shard until there are `limit` keys, or enough was looked at."""
+        values = {":shard": {"S": shard}, ":below": {"S": _listed_at(below) if below else _TOP}}
+        filtered = {"FilterExpression": "#status = :status", "ExpressionAttributeNames": {"#status": "status"}}
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "IndexName": LIST_INDEX,
+            "KeyConditionExpression": "listed_shard = :shard AND listed_at < :below",
+            "ExpressionAttributeValues": values | ({":status": {"S": status.value}} if status else {}),
+            "ScanIndexForward": False,
+            "Limit": min(_LOOKED_AT_ONCE, self._most_looked_at) if status else limit,
+            **(filtered if status else {}),
+        }
+        keys: list[str] = []
+        looked_at = 0
+        while True:
+            with _translated():
+                answer = self._client.query(**query)
+                keys += [item["listed_at"]["S"] for item in answer["Items"]]
+                looked_at += answer["ScannedCount"]
+            rest = answer.get("LastEvaluatedKey")
+            if not rest:
+                return _Look(keys, None)
+            if len(keys) >= limit or looked_at >= self._most_looked_at:
+                return _Look(keys, rest["listed_at"]["S"])
+            query["ExclusiveStartKey"] = rest
+
+    def _bodies(self, task_ids: Sequence[str]) -> list[Task]:
+        """Those of the tasks that are there and can be read, in no order."""
+        tasks: list[Task] = []
+        for start in range(0, len(task_ids), _BODIES_AT_ONCE):
+            tasks += self._batch(task_ids[start : start + _BODIES_AT_ONCE])
+        return tasks
+
+    def _batch(self, task_ids: Sequence[str]) -> Iterator[Task]:
+        asked: Any = {self._table: {"Keys": [{"task_id": {"S": task_id}} for task_id in task_ids]}}
+        for _ in range(_BODY_ROUNDS):
+            with _translated():
+                answer = self._client.batch_get_item(RequestItems=asked)
+                items = answer["Responses"][self._table]
+            for item in items:
+                try:
+                    yield record.loads(item["body"]["S"])
+                except (KeyError, TypeError, ValueError):  # one bad row is not to keep all others from being shown
+                    log.exception("unreadable", extra={"action": "page", "task_id": item["task_id"]["S"]})
+            asked = answer.get("UnprocessedKeys")
+            if not asked:
+                return
+        raise TooManyRequests(details={"retry_after_seconds": RETRY_AFTER_SECONDS})
+
+
+class _Look(NamedTuple):
+    """What was found in a shard, and how far down it was looked at: None is to its end."""
+
+    keys: Sequence[str]
+    down_to: str | None
+
 
 def _item(task: Task) -> dict[str, Any]:
+    number = SHARDS[zlib.crc32(task.task_id.encode()) % len(SHARDS)]
     item = {
         "task_id": {"S": task.task_id},
         "version": {"N": str(task.version)},
         "status": {"S": task.status.value},
         "created_at": {"N": _seconds(task.created_at)},
+        "listed_shard": {"S": number},
+        "listed_at": {"S": _listed_at(Position.of(task))},
         "body": {"S": record.dumps(task)},
     }
     if task.due_at:
-        number = SHARDS[zlib.crc32(task.task_id.encode()) % len(SHARDS)]
         item |= {"due_shard": {"S": _shard(number, live=task.status.live)}, "due_at": {"N": _seconds(task.due_at)}}
     if task.forget_due_at:
         item[EXPIRES] = {"N": str(int((task.forget_due_at + GRACE).timestamp()))}
     if task.key_name and task.status.live:
         item["live_key"] = {"S": task.key_name}
     return item
+
+
+def _listed_at(position: Position) -> str:
+    """Text that sorts as positions do."""
+    return f"{(position.created_at - _EPOCH) // timedelta(microseconds=1):017d}#{position.task_id}"
+
+
+def _position(listed_at: str) -> Position:
+    microseconds, _, task_id = listed_at.partition("#")
+    return Position(_EPOCH + timedelta(microseconds=int(microseconds)), task_id)
 
 
 def _shard(number: str, *, live: bool) -> str:

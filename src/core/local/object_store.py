@@ -73,6 +73,18 @@ class FolderObjectStore:
         except FileNotFoundError:
             return None
 
+    def read(self, key: str, *, most_bytes: int) -> bytes | None:
+        found = self._find(key)
+        if found is None:
+            return None
+        try:
+            with found.path.open("rb") as file:
+                return file.read(most_bytes)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise InternalError("The object could not be read.") from error
+
     def link(self, key: str, *, expires_in_seconds: int) -> str:
         """The signature stands for all that is below the key's folder: a playlist's relative names work with it too."""
         folder, _ = _split(key)

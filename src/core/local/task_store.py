@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 from core import record
 from core.errors import InternalError, TaskChanged, TaskExists, TaskNotFound
-from core.task import Task
+from core.ports import Page, Position
+from core.task import Status, Task
 
 # How long a write waits for another process's; each takes milliseconds.
 _BUSY_SECONDS = 20.0
@@ -42,6 +43,12 @@ SELECT count(*) FROM (
     SELECT 1 FROM tasks WHERE status IN ('queued', 'running') AND json_extract(body, '$.key_name') = ? LIMIT ?
 )
 """
+# What files from before there were lists do not have yet.
+_INDEXES = """
+CREATE INDEX IF NOT EXISTS tasks_listed ON tasks (created_at, task_id);
+CREATE INDEX IF NOT EXISTS tasks_listed_by_status ON tasks (status, created_at, task_id);
+"""
+_TOP = Position(datetime.max.replace(tzinfo=UTC), "")
 _LIVE = {True: "status IN ('queued', 'running')", False: "status NOT IN ('queued', 'running')"}
 
 
@@ -93,6 +100,18 @@ class SqliteTaskStore:
             (number,) = connection.execute(COUNT_LIVE, (key_name, most)).fetchone()
         return int(number)
 
+    def page(self, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:
+        below = below or _TOP
+        where, of_status = ("status = ? AND ", (status.value,)) if status else ("", ())
+        query = (
+            f"SELECT body FROM tasks WHERE {where}(created_at, task_id) < (?, ?)"  # noqa: S608
+            " ORDER BY created_at DESC, task_id DESC LIMIT ?"
+        )
+        with self._connection() as connection:
+            values = (*of_status, below.created_at.timestamp(), below.task_id, limit + 1)
+            tasks = [record.loads(body) for (body,) in connection.execute(query, values)]
+        return Page(tasks[:limit], Position.of(tasks[limit - 1]) if len(tasks) > limit else None)
+
     def forget(self, task: Task) -> None:
         with self._connection() as connection:
             gone = connection.execute(
@@ -139,7 +158,12 @@ def _open(path: Path) -> sqlite3.Connection:
         if not path.exists():
             _make(path)
         connection = _connect(path)
-        connection.execute(_LIVE_BY_KEY)
+        try:
+            connection.executescript(_INDEXES)
+            connection.execute(_LIVE_BY_KEY)
+        except BaseException:
+            connection.close()
+            raise
         return connection
     except (OSError, sqlite3.Error) as error:
         raise InternalError("The task store cannot be opened.") from error

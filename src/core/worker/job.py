@@ -5,6 +5,7 @@ the task's folder is gone afterwards. A task that is not ours to work on is left
 """
 
 import contextlib
+import hashlib
 import logging
 import os
 import random
@@ -26,6 +27,7 @@ from core.settings import Settings
 from core.task import Failure, FailureCode, Media, Output, Stage, Status, Task, Timings
 from core.worker import collect, fetch, fetch_object, process, sandbox, scratch, transcode, upload
 from core.worker.failed import Stopped, TaskFailed, raise_worst
+from core.worker.journal import Journal
 from core.worker.report import Reporter
 from core.worker.sandbox import Folder
 
@@ -36,6 +38,7 @@ CLAIM_ATTEMPTS = 5
 MAX_LISTED_OUTPUTS = 400
 MAX_DESCRIBED_OUTPUTS = 100
 PARALLEL_DOWNLOADS = 8
+LOG_TYPE = "text/plain; charset=utf-8"
 
 
 class Outcome(Enum):
@@ -102,9 +105,13 @@ def _reporter(worker: Worker, task: Task) -> Reporter:
 
 def _outcome(worker: Worker, task: Task, reporter: Reporter) -> tuple[Output, ...] | Failure | None:
     """The stored outputs, or why there are none; None when the worker was told to stop."""
+    journal = Journal()
     try:
         with _folder(worker, task) as folder:
-            return _transcoded(worker, task, folder, reporter)
+            try:
+                return _transcoded(worker, task, folder, reporter, journal)
+            finally:
+                _keep(worker, task, folder, journal)
     except TaskFailed as failed:
         return failed.failure
     except Stopped:
@@ -131,6 +138,25 @@ def _settled(worker: Worker, reporter: Reporter, outcome: tuple[Output, ...] | F
     return reporter.settle(leave)
 
 
+def _keep(worker: Worker, task: Task, folder: Folder, journal: Journal) -> None:
+    """Store the log, if there is one; that it cannot be stored is no reason for the task to fail."""
+    content = journal.text().encode(errors="replace")
+    if not content or worker.stop.is_set():
+        return
+    path, key = folder.root / "log", worker.services.log_key(task, task.fence)
+    sha256 = hashlib.sha256(content).hexdigest()
+
+    def on_piece() -> None:
+        if worker.stop.is_set():
+            raise Stopped
+
+    try:
+        path.write_bytes(content)
+        worker.services.objects.put_file(key, path, sha256=sha256, content_type=LOG_TYPE, on_piece=on_piece)
+    except (OSError, ServiceError, Stopped) as error:
+        log.warning("the log could not be kept", extra={"action": "log_not_kept", "reason": type(error).__name__})
+
+
 def _discard(worker: Worker, task: Task) -> None:
     """Delete what we may have stored; what we cannot is left to the sweep."""
     with contextlib.suppress(ServiceError):
@@ -155,8 +181,8 @@ def _folder(worker: Worker, task: Task) -> Iterator[Folder]:
         yield folder
 
 
-def _transcoded(worker: Worker, task: Task, folder: Folder, reporter: Reporter) -> tuple[Output, ...]:
-    command = _on_what_is_here(worker, task, reporter)
+def _transcoded(worker: Worker, task: Task, folder: Folder, reporter: Reporter, journal: Journal) -> tuple[Output, ...]:
+    command = _on_what_is_here(worker, task, reporter, journal)
     examine = collect.examiner(worker.prober, folder.root, sandbox.for_prober(worker.layers, folder))
     local_names = _download(worker, task, folder)
     media = {name: _examined(folder.inputs / local, name, examine) for name, local in local_names.items()}
@@ -170,8 +196,9 @@ def _transcoded(worker: Worker, task: Task, folder: Folder, reporter: Reporter) 
         ffmpeg=worker.ffmpeg,
         layers=worker.layers,
         settings=worker.settings,
+        timeout_seconds=task.timeout_seconds,
     )
-    _run(wanted, worker, task, reporter)
+    _run(wanted, worker, task, reporter, journal)
     reporter.enter(Stage.UPLOADING)
     files = collect.collect(folder.outputs, task.output_files, examine=examine)
     prefix = f"{worker.services.folder(task)}/{task.fence}"
@@ -188,7 +215,7 @@ def _checked(task: Task) -> Command:
         ) from refusal
 
 
-def _on_what_is_here(worker: Worker, task: Task, reporter: Reporter) -> Command:
+def _on_what_is_here(worker: Worker, task: Task, reporter: Reporter, journal: Journal) -> Command:
     """The command, or its CPU form where it is known beforehand that it will be needed. Raises TaskFailed."""
     command = _checked(task)
     refusal = compute.refusal(command, worker.cards if task.compute == "gpu" else ())
@@ -202,30 +229,32 @@ def _on_what_is_here(worker: Worker, task: Task, reporter: Reporter) -> Command:
             f"{refusal} Use libx264, libx265 or libsvtav1, or allow gpu_fallback.",
             retryable=retryable,
         )
-    return _cpu_form(command, reporter, why=refusal)
+    return _cpu_form(command, reporter, journal, why=refusal)
 
 
-def _cpu_form(command: Command, reporter: Reporter, *, why: str) -> Command:
+def _cpu_form(command: Command, reporter: Reporter, journal: Journal, *, why: str) -> Command:
     try:
         form = fallback.to_cpu(command)
     except fallback.NoCpuForm as reason:  # register has seen to it; a stored row is input too
         raise TaskFailed.of(FailureCode.GPU_UNAVAILABLE, f"{why} {reason}", retryable=False) from reason
     log.warning("on the CPU instead", extra={"action": "gpu_fallback", "reason": why})
     reporter.note(f"Ran on the CPU, as {form.text} - {why}")
+    journal.add(f"On the CPU, because: {why}")
     return form
 
 
-def _run(wanted: transcode.Transcode, worker: Worker, task: Task, reporter: Reporter) -> None:
+def _run(wanted: transcode.Transcode, worker: Worker, task: Task, reporter: Reporter, journal: Journal) -> None:
     """Transcode; once more in the CPU form when the card refuses and the caller allows it."""
     try:
-        transcode.run(wanted, on_progress=reporter.progressed, stop=worker.stop)
+        transcode.run(wanted, on_progress=reporter.progressed, journal=journal, stop=worker.stop)
     except TaskFailed as failed:
         asked = task.gpu_fallback and compute.needs(wanted.command) == "gpu"
         if not asked or not failure.is_refused_by_gpu(failed.failure):
             raise
-        form = _cpu_form(wanted.command, reporter, why=failed.failure.message)
+        form = _cpu_form(wanted.command, reporter, journal, why=failed.failure.message)
         sandbox.clear(wanted.folder)
-        transcode.run(replace(wanted, command=form), on_progress=reporter.progressed, stop=worker.stop)
+        again = replace(wanted, command=form)
+        transcode.run(again, on_progress=reporter.progressed, journal=journal, stop=worker.stop)
 
 
 def _download(worker: Worker, task: Task, folder: Folder) -> dict[str, str]:

@@ -11,6 +11,7 @@ from core.settings import Settings
 from core.task import FailureCode, Media, Progress
 from core.worker import process, sandbox, watch
 from core.worker.failed import Stopped, TaskFailed
+from core.worker.journal import Journal
 from core.worker.process import Cut
 from core.worker.sandbox import Folder
 
@@ -31,9 +32,15 @@ class Transcode:
     ffmpeg: str
     layers: sandbox.Layers
     settings: Settings
+    timeout_seconds: int | None = None  # what the task allows itself, within what the settings do
+
+    @property
+    def most_seconds(self) -> int:
+        most = self.settings.task_timeout_seconds
+        return min(self.timeout_seconds or most, most)
 
 
-def run(wanted: Transcode, *, on_progress: Callable[[Progress], None], stop: Event) -> None:
+def run(wanted: Transcode, *, on_progress: Callable[[Progress], None], journal: Journal, stop: Event) -> None:
     """Run ffmpeg to its end. Raises TaskFailed with why there is no result, or Stopped."""
     command, folder, settings = wanted.command, wanted.folder, wanted.settings
     paths = {name: f"../{folder.inputs.name}/{local}" for name, local in wanted.inputs.items()}
@@ -60,19 +67,22 @@ def run(wanted: Transcode, *, on_progress: Callable[[Progress], None], stop: Eve
             env=sandbox.environment(home=str(folder.temporary)),
             on_line=follow,
             stop=stop,
-            limits=_limits(settings, folder),
+            limits=_limits(wanted),
         )
     except process.NotStarted as fault:
         log.error("ffmpeg was not started: %s", fault, extra={"action": "not_started"})
         raise TaskFailed.of(
             FailureCode.INTERNAL_ERROR, "ffmpeg could not be started; the worker's log says why."
         ) from fault
+    shown = {path: name for name, path in paths.items()}
+    lines = (failure.scrub(line, shown) for line in ended.log)
+    cut = f" ({ended.cut.value.replace('_', ' ')})" if ended.cut else ""
+    journal.add(f"$ ffmpeg {command.text}", *lines, f"ffmpeg ended with exit code {ended.exit_code}{cut}.")
     if ended.cut is Cut.STOPPED:
         raise Stopped
     if ended.cut:
-        raise _cut_short(ended.cut, settings)
+        raise _cut_short(ended.cut, wanted)
     if ended.exit_code != 0:
-        shown = {path: name for name, path in paths.items()}
         raise TaskFailed(failure.explain(exit_code=ended.exit_code, log=ended.log, names=shown))
     _refuse_cut_off(folder, settings)
 
@@ -93,9 +103,10 @@ def _refuse_cut_off(folder: Folder, settings: Settings) -> None:
             )
 
 
-def _limits(settings: Settings, folder: Folder) -> process.Limits:
+def _limits(wanted: Transcode) -> process.Limits:
+    settings, folder = wanted.settings, wanted.folder
     return process.Limits(
-        seconds=settings.task_timeout_seconds,
+        seconds=wanted.most_seconds,
         stall_seconds=settings.stall_seconds,
         memory_bytes=_memory_bytes(settings),
         folder_bytes=settings.max_task_bytes,
@@ -108,11 +119,12 @@ def _memory_bytes(settings: Settings) -> int:
     return settings.max_memory_bytes or watch.machine_bytes() * 9 // 10
 
 
-def _cut_short(cut: Cut, settings: Settings) -> TaskFailed:
+def _cut_short(cut: Cut, wanted: Transcode) -> TaskFailed:
+    settings = wanted.settings
     code, message = {
         Cut.TIMED_OUT: (
             FailureCode.TIMED_OUT,
-            f"ffmpeg was ended after {settings.task_timeout_seconds} s, the most that a task may take.",
+            f"ffmpeg was ended after {wanted.most_seconds} s, the most that the task may take.",
         ),
         Cut.STALLED: (
             FailureCode.TIMED_OUT,

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from starlette.responses import Response
+
 from core.task import FailureCode
 from handlers.web import examples, models
 from handlers.web.errors import CODES
@@ -82,6 +84,28 @@ _NO_WORKER = _error(
 )
 # What every operation on stored tasks may answer.
 _STORED = {429: _TOO_MANY, 500: _INTERNAL, 503: _NO_DATA, "default": _OTHER}
+_REDIRECT = {
+    "description": "Where the file is, for a limited time.",
+    "headers": {
+        **_CORRELATION,
+        "Location": {
+            "description": "A link that works without further sign-in: whoever holds it can read the file.",
+            "schema": {"type": "string"},
+        },
+    },
+}
+_NO_RESULT = {
+    307: _REDIRECT,
+    409: _error(
+        "The task has not ended, and `Retry-After` says when to ask again; or it was canceled.",
+        "TASK_NOT_READY",
+        "TASK_ENDED",
+        headers=_POLL,
+    ),
+    410: _error("The outputs were deleted, or their time is over.", "RESULT_GONE"),
+    422: _error("The task has failed; the details have its error.", "TRANSCODE_FAILED"),
+    **_STORED,
+}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "content": {
@@ -226,6 +250,79 @@ NOTIFY: dict[str, Any] = {
         **_STORED,
     },
 }
+RESULT: dict[str, Any] = {
+    "operation_id": "result",
+    "tags": ["Tasks"],
+    "summary": "Go to a task's result",
+    "description": "A redirect to a fresh link to the first output of a completed task.",
+    "status_code": 307,
+    "response_class": Response,
+    "responses": {**_NO_RESULT, 404: _UNKNOWN_TASK},
+}
+RESULT_FILE: dict[str, Any] = {
+    **RESULT,
+    "operation_id": "result_file",
+    "summary": "Go to one of a task's outputs",
+    "description": "A redirect to a fresh link to the output of that name, a segment of a playlist included. A player "
+    "that follows it finds the other files of a playlist on one machine; in S3 each file needs a link of its own.",
+    "responses": {
+        **_NO_RESULT,
+        404: _error("There is no such task, or it has no output of this name.", "TASK_NOT_FOUND", "NOT_FOUND"),
+    },
+}
+LOG: dict[str, Any] = {
+    "operation_id": "log",
+    "tags": ["Tasks"],
+    "summary": "Read a task's log",
+    "description": "Of the newest attempt that has one: each command that was run, the end of what ffmpeg said, and "
+    "its exit code; at most 64 KB, with your names for the files and without query strings. It is stored when an "
+    "attempt is completed or has failed, and kept as long as the outputs, or where there are none as long as the "
+    "record.",
+    "status_code": 200,
+    "response_class": Response,
+    "responses": {
+        200: {
+            "description": "The log.",
+            "headers": _CORRELATION,
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": examples.LOG}},
+        },
+        404: _error("There is no such task, or it has no log.", "TASK_NOT_FOUND", "NO_LOG"),
+        410: _error("The log was deleted, with the outputs.", "RESULT_GONE"),
+        **_STORED,
+    },
+}
+TASKS: dict[str, Any] = {
+    "operation_id": "tasks",
+    "tags": ["Tasks"],
+    "summary": "List tasks",
+    "description": "All tasks, the newest first, page by page: ask again with `cursor` until `next_cursor` is null. A "
+    "page may have fewer tasks than `limit`, even none, and still a next one. Tasks that are registered meanwhile move "
+    "nothing; on AWS a new task may be listed a moment after its registration. Inputs, links to outputs, attempts and "
+    "the details of a failure are in a task's status.",
+    "status_code": 200,
+    "responses": {
+        200: _answer(
+            models.TaskPage, "A page.", {"more_to_come": examples.TASK_PAGE, "the_last_one": examples.LAST_PAGE}
+        ),
+        400: _error("A parameter is not valid, or the cursor is none of ours.", "INVALID_ARGUMENT"),
+        **_STORED,
+    },
+}
+DELETE: dict[str, Any] = {
+    "operation_id": "delete",
+    "tags": ["Tasks"],
+    "summary": "Delete what a task has stored",
+    "description": "Deletes the outputs and the logs of a task that has ended. The record stays, and shows when in "
+    "`purged_at`. Deleting again is no error.",
+    "status_code": 204,
+    "response_class": Response,
+    "responses": {
+        204: {"description": "Nothing of it is stored any more.", "headers": _CORRELATION},
+        404: _UNKNOWN_TASK,
+        409: _error("The task has not ended: cancel it first.", "TASK_NOT_READY"),
+        **_STORED,
+    },
+}
 HEALTH: dict[str, Any] = {
     "operation_id": "health",
     "tags": ["Service"],
@@ -241,7 +338,21 @@ HEALTH: dict[str, Any] = {
     },
 }
 
-_OPERATIONS = {words["operation_id"]: words for words in (REGISTER, VALIDATE, EXECUTE, STATUS, CANCEL, NOTIFY, HEALTH)}
+_ALL = (
+    REGISTER,
+    VALIDATE,
+    EXECUTE,
+    STATUS,
+    CANCEL,
+    NOTIFY,
+    RESULT,
+    RESULT_FILE,
+    LOG,
+    TASKS,
+    DELETE,
+    HEALTH,
+)
+_OPERATIONS = {words["operation_id"]: words for words in _ALL}
 
 
 def words(operation_id: str) -> dict[str, Any]:
@@ -254,6 +365,8 @@ def with_examples(spec: dict[str, Any]) -> dict[str, Any]:
     for methods in spec["paths"].values():
         for operation in methods.values():
             for status, response in words(operation["operationId"])["responses"].items():
+                if "model" not in response:
+                    continue
                 shown = response["content"]["application/json"]["examples"]
                 operation["responses"][str(status)]["content"]["application/json"]["examples"] = shown
     return spec

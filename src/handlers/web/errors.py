@@ -30,8 +30,10 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.TaskNotReady: 409,
     errors.TaskEnded: 409,
     errors.IdempotencyConflict: 409,
+    errors.ResultGone: 410,
     errors.RequestTooLarge: 413,
     errors.UnsupportedMediaType: 415,
+    errors.TranscodeFailed: 422,
     errors.TooManyRequests: 429,
     errors.InternalError: 500,
     errors.ServiceUnavailable: 503,
@@ -62,6 +64,12 @@ _WORDS: Mapping[str, str] = {
     "string_type": "must be text.",
     "string_unicode": "must be valid Unicode.",
     "string_too_short": "must not be empty.",
+    "string_too_long": "must have at most {max_length} characters.",
+    "int_type": "must be a whole number.",
+    "int_parsing": "must be a whole number.",
+    "greater_than_equal": "must be at least {ge}.",
+    "less_than_equal": "must be at most {le}.",
+    "enum": "must be {expected}.",
     "dict_type": "must be an object.",
     "list_type": "must be a list.",
     "too_short": "needs at least {min_length} entry.",
@@ -92,9 +100,9 @@ def answer(error: errors.ServiceError, *, headers: Mapping[str, str] | None = No
 
 
 def _retry_after(error: errors.ServiceError) -> dict[str, str]:
-    if not isinstance(error, errors.TooManyRequests | errors.ServiceUnavailable | errors.DispatchUnavailable):
-        return {}
-    return {"Retry-After": str(error.details.get("retry_after_seconds", RETRY_AFTER_SECONDS))}
+    later = errors.TooManyRequests | errors.ServiceUnavailable | errors.DispatchUnavailable
+    seconds = error.details.get("retry_after_seconds", RETRY_AFTER_SECONDS if isinstance(error, later) else None)
+    return {} if seconds is None else {"Retry-After": str(seconds)}
 
 
 async def _on_service_error(_: Request, error: Exception) -> Response:

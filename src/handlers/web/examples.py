@@ -9,6 +9,7 @@ REGISTRATION: dict[str, Any] = {
     "command": "-i input.mp4 -vf scale=-2:720 -c:v libx264 -crf 23 -c:a aac output.mp4",
     "input_files": {"input.mp4": "https://media.example.com/talks/opening.mp4"},
     "output_filename": "output.mp4",
+    "metadata": {"order": "4711"},
 }
 TWO_OUTPUTS: dict[str, Any] = {
     "command": "-i input.mp4 -map 0:v -c:v libx264 video.mp4 -map 0:a -c:a aac audio.m4a",
@@ -44,6 +45,8 @@ PENDING: dict[str, Any] = {
     "finished_at": None,
     "expires_at": None,
     "purged_at": None,
+    "timeout_seconds": None,
+    "metadata": {"order": "4711"},
     "correlation_id": CORRELATION_ID,
     "key_name": None,
     "callback_url": "https://hooks.example.com/transcoded",
@@ -158,6 +161,27 @@ CANCELED: dict[str, Any] = {
     "finished_at": "2026-01-15T09:30:12.600000Z",
 }
 
+_LISTED = (
+    *("task_id", "status", "stage", "progress", "command", "output_files", "output_count", "attempt", "compute"),
+    *("queue_reason", "created_at", "queued_at", "started_at", "finished_at", "expires_at", "purged_at", "metadata"),
+    "correlation_id",
+)
+
+
+def _listed(task: dict[str, Any]) -> dict[str, Any]:
+    error = task["error"] and {name: task["error"][name] for name in ("code", "message", "retryable")}
+    return {**{name: task[name] for name in _LISTED}, "error": error}
+
+
+CURSOR = "MjAyNi0wMS0xNVQwOTozMDowMCswMDowMCA2ZjliMWQxZS00YzFiLTRmMGYtOWQ1Ny0wYTRiM2MyZDFlMGY"
+TASK_PAGE: dict[str, Any] = {"items": [_listed(RUNNING), _listed(FAILED)], "next_cursor": CURSOR}
+LAST_PAGE: dict[str, Any] = {"items": [_listed(COMPLETED)], "next_cursor": None}
+
+LOG = f"""$ ffmpeg {REGISTRATION["command"]}
+[aac @] [warning] Too many bits 8832.000000 > 6144 per frame requested, clamping to max
+ffmpeg ended with exit code 0.
+"""
+
 VALID: dict[str, Any] = {
     "valid": True,
     "command": REGISTRATION["command"],
@@ -235,13 +259,33 @@ ERRORS: dict[str, dict[str, Any]] = {
     ),
     "TASK_NOT_READY": error(
         "TASK_NOT_READY",
-        "The task is running, which does not allow to notify it; wait until it has ended.",
+        "The task is running, which does not allow to notify it; cancel it or wait until it has ended.",
         {"task_id": TASK_ID, "status": "running"},
     ),
     "IDEMPOTENCY_CONFLICT": error(
         "IDEMPOTENCY_CONFLICT",
         "This Idempotency-Key came with another request before; send a new key with a new request.",
         {"task_id": TASK_ID},
+    ),
+    "RESULT_GONE": error(
+        "RESULT_GONE",
+        "What the task had stored is deleted; register a new task to have it again.",
+        {"task_id": TASK_ID, "gone_at": "2026-01-16T09:31:00+00:00"},
+    ),
+    "TRANSCODE_FAILED": error(
+        "TRANSCODE_FAILED",
+        f"The task has failed: {_UNREACHED}",
+        {"task_id": TASK_ID, "status": "failed", "error": FAILED["error"]},
+    ),
+    "NO_LOG": error(
+        "NOT_FOUND",
+        "The task has no log: none of its attempts has come to the end of a run of ffmpeg.",
+        {"task_id": TASK_ID, "status": "queued"},
+    ),
+    "NOT_FOUND": error(
+        "NOT_FOUND",
+        "The task has no output of this name; it has output.mp4.",
+        {"task_id": TASK_ID, "filenames": ["output.mp4"], "output_count": 1},
     ),
     "REQUEST_TOO_LARGE": error("REQUEST_TOO_LARGE", "The request body is too large."),
     "UNSUPPORTED_MEDIA_TYPE": error(

@@ -4,6 +4,7 @@ Nothing unknown is accepted and nothing is converted: a number where text is due
 shown holds no query string of a caller's URL, because that is where signed URLs keep their secret.
 """
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -13,13 +14,21 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from core import health, preview, register, urls
 from core import task as domain
 from core.errors import InvalidArgument
-from core.ports import ObjectStore
-from handlers.web import examples
+from core.ports import ObjectStore, Page, Position
+from handlers.web import cursors, examples
 from handlers.web.errors import CODES
 
 MAX_FILES = 64
+# A Lambda function's answer may have 6 MB, and nobody wants to wait for as much.
+MAX_PAGE_BYTES = 1024**2
 
 Time = Annotated[datetime, AfterValidator(lambda time: time.astimezone(UTC))]
+
+
+Metadata = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=256)]],
+    Field(max_length=10),
+]
 
 
 class Wire(BaseModel):
@@ -58,6 +67,15 @@ class Registration(Wire):
         "no GPU can run it. The attempt says so, and which command it was.",
     )
 
+    timeout_seconds: int | None = Field(
+        default=None, ge=1, description="The most that each run of ffmpeg may take; by default what the service allows."
+    )
+    metadata: Metadata = Field(
+        default_factory=dict,
+        description="Words of your own, shown wherever the task is: at most 10, names of 1 to 64 characters, texts of "
+        "at most 256.",
+    )
+
     def to_domain(self) -> register.Registration:
         """Raises InvalidArgument unless the outputs are given in exactly one way, each once."""
         return register.Registration(
@@ -67,6 +85,8 @@ class Registration(Wire):
             callback_url=self.callback_url,
             compute=self.compute,
             gpu_fallback=self.gpu_fallback,
+            timeout_seconds=self.timeout_seconds,
+            metadata=self.metadata,
         )
 
     def _output_names(self) -> tuple[str, ...]:
@@ -188,11 +208,50 @@ class Task(Wire):
     started_at: Time | None = Field(description="When the newest attempt began.")
     finished_at: Time | None
     expires_at: Time | None = Field(description="When the outputs are deleted; null where they are kept for ever.")
-    purged_at: Time | None = Field(description="When they were.")
+    purged_at: Time | None = Field(description="When they were, and the logs.")
+    timeout_seconds: int | None = Field(description="As registered.")
+    metadata: dict[str, str] = Field(description="As registered.")
     correlation_id: str
     key_name: str | None = Field(description="Of the API key that registered it, where there is sign-in.")
     callback_url: str | None = Field(description="As registered, without its query string.")
     notices: tuple[Notice, ...] = Field(description="Who is told of the end, and whether they have been.")
+
+
+class ListedFailure(Wire):
+    """Why a task failed, without the details."""
+
+    code: domain.FailureCode
+    message: str
+    retryable: bool
+
+
+class ListedTask(Wire):
+    """A task as the list has it: what tells it from others, and how far it is. All of it is in its status."""
+
+    task_id: str
+    status: domain.Status
+    stage: domain.Stage | None
+    progress: Progress
+    command: str
+    output_files: tuple[str, ...]
+    output_count: int
+    error: ListedFailure | None
+    attempt: int
+    compute: str = Field(json_schema_extra={"enum": ["gpu", "cpu"]})
+    queue_reason: str | None
+    created_at: Time
+    queued_at: Time | None
+    started_at: Time | None
+    finished_at: Time | None
+    expires_at: Time | None
+    purged_at: Time | None
+    metadata: dict[str, str]
+    correlation_id: str
+
+
+class TaskPage(Wire):
+    items: tuple[ListedTask, ...] = Field(description="The newest first. There may be fewer than asked for, or none.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for what comes next; null when nothing does.")
 
 
 class Violation(Wire):
@@ -271,6 +330,8 @@ def shown_task(task: domain.Task, *, link: Callable[[str], str], uri: Callable[[
         finished_at=task.finished_at,
         expires_at=task.expires_at,
         purged_at=task.purged_at,
+        timeout_seconds=task.timeout_seconds,
+        metadata=dict(task.metadata),
         correlation_id=task.correlation_id,
         key_name=task.key_name,
         callback_url=urls.without_secrets(task.callback_url) if task.callback_url else None,
@@ -282,6 +343,36 @@ def status_answer(task: domain.Task, objects: ObjectStore, *, link_ttl_seconds: 
     """The body that status answers with; also what notices carry, which nobody has asked for."""
     shown = shown_task(task, link=lambda key: objects.link(key, expires_in_seconds=link_ttl_seconds), uri=objects.uri)
     return shown.model_dump_json()
+
+
+def page_answer(page: Page) -> str:
+    """The body that the list answers with: of large tasks as many as fit, and at least one."""
+    texts: list[str] = []
+    room = MAX_PAGE_BYTES
+    following = page.next
+    for task in page.tasks:
+        text = _listed(task).model_dump_json()
+        room -= len(text.encode())
+        if room < 0 and texts:
+            break
+        texts.append(text)
+    if len(texts) < len(page.tasks):
+        following = Position.of(page.tasks[len(texts) - 1])
+    cursor = json.dumps(cursors.written(following) if following else None)
+    return f'{{"items":[{",".join(texts)}],"next_cursor":{cursor}}}'
+
+
+def _listed(task: domain.Task) -> ListedTask:
+    error = task.error
+    brief = ListedFailure(code=error.code, message=error.message, retryable=error.retryable) if error else None
+    same = ListedTask.model_fields.keys() - {"progress", "error", "attempt", "metadata"}
+    return ListedTask(
+        progress=Progress.model_validate(task.progress),
+        error=brief,
+        attempt=task.fence,
+        metadata=dict(task.metadata),
+        **{name: getattr(task, name) for name in same},
+    )
 
 
 def shown_preview(found: preview.Preview) -> Validation:

@@ -13,30 +13,40 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Path, Query, Request
 from pydantic import BaseModel
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from core import health
 from core.cancel import cancel
+from core.delete import delete
 from core.errors import TaskNotFound, UnsupportedMediaType
 from core.execute import execute
 from core.notify import notify
 from core.ports import Services
 from core.preview import preview
+from core.read_log import read_log
 from core.register import MAX_KEY_LENGTH, register
+from core.result import result_key
 from core.seen import STRANGER, SeenTasks
 from core.settings import Settings
 from core.task import Status, Task
-from handlers.web import log_keys, models
+from handlers.web import cursors, log_keys, models
 from handlers.web.sign_in import caller
 
 # How often progress is stored, and so how soon it is worth asking again.
 POLL_SECONDS = {"local": 1, "aws": 5}
 MAX_POLL_SECONDS = 30
 
+USUAL_PAGE = 50
+MAX_PAGE = 200
+
+# A link is somebody's for a time, and a log is somebody's own.
+_NOT_STORED = {"Cache-Control": "no-store"}
+
 # Every id that we gave out looks like this, and nothing else is worth a question to the store.
 _TASK_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 TaskId = Annotated[str, Path(description="The `task_id` that register answered with.")]
+Filename = Annotated[str, Path(description="The name of an output, with the folders in it, if there are any.")]
 ExecuteToo = Annotated[bool, Query(description="Execute the task in the same call.")]
 IdempotencyKey = Annotated[
     str | None,
@@ -47,6 +57,11 @@ IdempotencyKey = Annotated[
         examples=["order-4711-opening"],
     ),
 ]
+
+
+OfStatus = Annotated[Status | None, Query(description="Only tasks that are in this status.")]
+Limit = Annotated[int, Query(description="The most tasks on a page.", ge=1, le=MAX_PAGE)]
+Cursor = Annotated[str | None, Query(description="The `next_cursor` of the page before; without one, the newest.")]
 
 
 async def json_body(request: Request) -> None:
@@ -96,8 +111,12 @@ class Operations:
         return self._shown(task, 200 if again else 201, {"Location": f"/ffmpeg/status/{task.task_id}"})
 
     def validate(self, body: models.Registration) -> Response:
+        settings = self.settings
         found = preview(
-            body.to_domain(), policy=self.settings.url_policy, max_output_bytes=self.settings.max_output_bytes
+            body.to_domain(),
+            policy=settings.url_policy,
+            max_output_bytes=settings.max_output_bytes,
+            most_seconds=settings.task_timeout_seconds,
         )
         return _json(models.shown_preview(found), 200)
 
@@ -116,6 +135,25 @@ class Operations:
         asked = _checked(task_id)
         return self._shown(self.services.store.get(asked), 200)
 
+    def result(self, task_id: TaskId) -> Response:
+        return self._linked(_checked(task_id), None)
+
+    def result_file(self, task_id: TaskId, filename: Filename) -> Response:
+        return self._linked(_checked(task_id), filename)
+
+    def log(self, task_id: TaskId) -> Response:
+        text = read_log(self.services, self.services.store.get(_checked(task_id)))
+        return PlainTextResponse(text, headers={**_NOT_STORED, "X-Content-Type-Options": "nosniff"})
+
+    def tasks(self, status: OfStatus = None, limit: Limit = USUAL_PAGE, cursor: Cursor = None) -> Response:
+        below = None if cursor is None else cursors.read(cursor)
+        page = self.services.store.page(limit=limit, below=below, status=status)
+        return _json_text(models.page_answer(page), 200)
+
+    def delete(self, task_id: TaskId) -> Response:
+        delete(self.services, _checked(task_id), now=self.clock())
+        return Response(status_code=204)
+
     def health(self) -> Response:
         found = health.examine(self.services, ffmpeg_version=self.ffmpeg_version, sandbox=self.sandbox)
         shown = models.shown_health(found, in_full=caller() is not STRANGER)
@@ -128,11 +166,20 @@ class Operations:
             self.count("TasksExecuted")
         return task
 
+    def _linked(self, task_id: str, filename: str | None) -> Response:
+        objects, now = self.services.objects, self.clock()
+        task = self.services.store.get(task_id)
+        key = result_key(objects, task, filename, now=now, ask_again_seconds=self._poll_seconds(task))
+        link = objects.link(key, expires_in_seconds=self.settings.link_ttl_seconds)
+        return RedirectResponse(link, status_code=307, headers=_NOT_STORED)
+
+    def _poll_seconds(self, task: Task) -> int:
+        return poll_seconds(task, now=self.clock(), usual=POLL_SECONDS[self.settings.backend])
+
     def _shown(self, task: Task, status: int, headers: dict[str, str] | None = None) -> Response:
         ttl = self.settings.link_ttl_seconds
         body = models.status_answer(task, self.services.objects, link_ttl_seconds=ttl)
-        usual = POLL_SECONDS[self.settings.backend]
-        poll = {} if task.status.ended else {"Retry-After": str(poll_seconds(task, now=self.clock(), usual=usual))}
+        poll = {} if task.status.ended else {"Retry-After": str(self._poll_seconds(task))}
         return _json_text(body, status, {**poll, **(headers or {})})
 
 
@@ -158,6 +205,11 @@ def install(app: FastAPI, operations: Operations, *, words: Callable[[str], dict
     add("/ffmpeg/status/{task_id}", operations.status, **get, **words("status"))
     add("/ffmpeg/cancel/{task_id}", operations.cancel, **post, **words("cancel"))
     add("/ffmpeg/notify/{task_id}", operations.notify, **post, **words("notify"))
+    add("/ffmpeg/result/{task_id}", operations.result, **get, **words("result"))
+    add("/ffmpeg/result/{task_id}/{filename:path}", operations.result_file, **get, **words("result_file"))
+    add("/ffmpeg/log/{task_id}", operations.log, **get, **words("log"))
+    add("/ffmpeg/tasks", operations.tasks, **get, **words("tasks"))
+    add("/ffmpeg/tasks/{task_id}", operations.delete, methods=["DELETE"], **words("delete"))
     add("/ffmpeg/health", operations.health, **get, **words("health"))
 
 
