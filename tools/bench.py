@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -16,13 +17,21 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
+from core import record
 from core.errors import CommandNotAllowed
 from core.ffmpeg import validate
+from core.local.task_store import SqliteTaskStore
+from core.ports import Position
+from core.task import Status
 from core.worker import process, sandbox
-from support import containment
+from handlers.web import cursors
+from support import api_server, containment
+from support.builders import NOW, task_in
 from support.cases import cases
 from support.service import ROOT, Service, running
 from support.source_server import MEDIA, serving
@@ -31,6 +40,7 @@ REPEATS = int(os.environ.get("BENCH_REPEATS", "5"))
 ARGUMENTS = "-c:v libx264 -preset veryfast -crf 23 -c:a aac -ac 2 -b:a 128k -movflags +faststart"
 LOAD_SECONDS = 4.0
 CONNECTIONS = 8
+LISTED = (100, 100_000)  # how many tasks are stored
 
 
 def main() -> None:
@@ -46,6 +56,7 @@ def main() -> None:
                 compare_with_raw(service, f"{source.url}/media/{path.name}", path, name)
             measure_api(service, f"{source.url}/media/short.mp4")
         measure_containment(clips["60 s"], Path(folder))
+        measure_listing(Path(folder))
     measure_imports()
     measure_judging()
 
@@ -202,6 +213,49 @@ def run_contained(argv: list[str], source: Path, scratch: Path, contained: bool)
 def ask_canary(scratch: Path) -> None:
     with process.canary(scratch) as found:
         found()
+
+
+def measure_listing(folder: Path) -> None:
+    """The same pages of a service with few tasks and of one with many, by turns, over HTTP."""
+    pages: dict[str, Callable[[int], dict[str, str]]] = {
+        "the first page": lambda count: {},
+        "of one status": lambda count: {"status": "completed"},
+        "a page in the middle": lambda count: {"cursor": cursor_after(count // 2)},
+    }
+    with contextlib.ExitStack() as stack:
+        apis = {
+            count: stack.enter_context(api_server.running(with_tasks(folder / str(count), count))) for count in LISTED
+        }
+        print(f"A page of 50 tasks, of {' and of '.join(f'{count:,}' for count in LISTED)}, p50 over HTTP")
+        for name, query in pages.items():
+            took: dict[int, list[float]] = {count: [] for count in LISTED}
+            for _ in range(20 * REPEATS):
+                for count, api in apis.items():
+                    took[count].append(timed(lambda: api.http.get("/ffmpeg/tasks", params=query(count))))  # noqa: B023
+            few, many = (statistics.median(times) * 1000 for times in took.values())
+            print(f"  {name:<24} {few:6.2f} ms   {many:6.2f} ms   ratio {many / few:5.2f}")
+    print()
+
+
+def cursor_after(number: int) -> str:
+    return cursors.written(Position(NOW - timedelta(seconds=number), "0"))
+
+
+def with_tasks(data: Path, count: int) -> Path:
+    """A data folder with so many tasks, a second apart; one of a hundred has failed, the others are completed."""
+    with contextlib.closing(SqliteTaskStore(data / "tasks.db")) as store:
+        store.check()
+    kinds = [task_in(Status.COMPLETED if number else Status.FAILED) for number in range(100)]
+    bodies = [record.dumps(kind) for kind in kinds]
+    rows = []
+    for number in range(count):
+        kind, body = kinds[number % 100], bodies[number % 100]
+        task_id, created_at = str(uuid4()), NOW - timedelta(seconds=number)
+        body = body.replace(kind.task_id, task_id).replace(NOW.isoformat(), created_at.isoformat())
+        rows.append((task_id, 1, kind.status.value, None, created_at.timestamp(), body))
+    with contextlib.closing(sqlite3.connect(data / "tasks.db")) as connection, connection:
+        connection.executemany("INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?)", rows)
+    return data
 
 
 def measure_imports() -> None:

@@ -76,6 +76,7 @@ class Case:
             task=task,
             later=later,
             objects=leftovers.objects(self.folder / "data"),
+            logs=leftovers.logs(self.folder / "data"),
             processes=left,
             scratch=leftovers.scratch(self.folder / "data" / "scratch"),
         )

@@ -201,7 +201,7 @@ def test_playlist_goes_to_s3_with_its_segments(
     )
     assert run(submitted_job(task_id), aws, tmp_path) == 0
 
-    objects = boto3.client("s3").list_objects_v2(Bucket=moto_server.BUCKET)["Contents"]
+    objects = boto3.client("s3").list_objects_v2(Bucket=moto_server.BUCKET, Prefix=f"outputs/{task_id}/")["Contents"]
     names = {item["Key"].rpartition("/")[2]: item["LastModified"] for item in objects}
     task = call(function, "status", task_id=task_id)
     assert task["output_url"].partition("?")[0].endswith("/out.m3u8")

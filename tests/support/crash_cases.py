@@ -63,6 +63,7 @@ class Result:
     processes: dict[int, str]
     scratch: list[str]
     uploads: list[str] = field(default_factory=list)  # multipart, unfinished
+    logs: list[str] | None = None  # None: not looked for
 
 
 def check(result: Result, point: str) -> None:
@@ -75,6 +76,8 @@ def check(result: Result, point: str) -> None:
     published = [f"outputs/{task.task_id}/{task.fence}/{name}" for name in OUTPUTS]
     assert [output.key for output in task.outputs] == (published if wanted is Status.COMPLETED else [])
     assert result.objects == [output.key for output in task.outputs]
+    if result.logs is not None and wanted is Status.COMPLETED:
+        assert f"outputs/logs/{task.task_id}/{task.fence}.log" in result.logs
     assert replace(result.later, version=task.version, tidy_due_at=task.tidy_due_at) == task
     assert (result.processes, result.scratch, result.uploads) == ({}, [], [])
 

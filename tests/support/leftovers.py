@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PROC = Path("/proc")
+LOGS = "outputs/logs/"
 
 
 def processes(folder: Path) -> dict[int, str]:
@@ -37,7 +38,15 @@ def scratch(folder: Path) -> list[str]:
 
 
 def objects(data_dir: Path) -> list[str]:
-    """The keys of what lies in the local object store, published or not."""
+    """The keys of what lies in the local object store, published or not, save the logs."""
+    return [key for key in _keys(data_dir) if not key.startswith(LOGS)]
+
+
+def logs(data_dir: Path) -> list[str]:
+    return [key for key in _keys(data_dir) if key.startswith(LOGS)]
+
+
+def _keys(data_dir: Path) -> list[str]:
     files = data_dir / "objects" / "files"
     return sorted(path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file())
 

@@ -265,8 +265,9 @@ def _aftermath(world: World, table: Table) -> Iterator[Move]:
         purged = _tried(lambda: moves.purged(task, now=NOW))
         gone = replace(world, objects=frozenset[int]())
         yield "purge", _written(gone, purged) if purged else gone
-    if task.status.ended and not task.purged_at and world.mail is None:
-        # The record says so first; the objects are gone with it, or when the sweep tidies.
+    told = all(one.due_at is None for one in task.notices)
+    if task.status.ended and told and not task.purged_at and world.mail is None:
+        # The record says so first; the objects are gone with it, or when the sweep tidies. Notices make no difference.
         yield "delete", _written(world, table.delete(task, now=NOW))
 
 

@@ -270,7 +270,7 @@ class DynamoTaskStore:
         for _ in range(_BODY_ROUNDS):
             with _translated():
                 answer = self._client.batch_get_item(RequestItems=asked)
-                items = answer["Responses"][self._table]
+                items = answer["Responses"].get(self._table, [])
             for item in items:
                 try:
                     yield record.loads(item["body"]["S"])

@@ -286,7 +286,11 @@ LOG: dict[str, Any] = {
             "headers": _CORRELATION,
             "content": {"text/plain": {"schema": {"type": "string"}, "example": examples.LOG}},
         },
-        404: _error("There is no such task, or it has no log.", "TASK_NOT_FOUND", "NO_LOG"),
+        404: _answer(
+            models.Error,
+            "There is no such task, or it has no log.",
+            {"TASK_NOT_FOUND": examples.ERRORS["TASK_NOT_FOUND"], "NOT_FOUND": examples.NO_LOG},
+        ),
         410: _error("The log was deleted, with the outputs.", "RESULT_GONE"),
         **_STORED,
     },

@@ -233,6 +233,11 @@ def error(code: str, message: str, details: dict[str, Any] | None = None) -> dic
     return {"error": {"code": code, "message": message, "details": details or {}}}
 
 
+NO_LOG = error(
+    "NOT_FOUND",
+    "The task has no log: none of its attempts has come to the end of a run of ffmpeg.",
+    {"task_id": TASK_ID, "status": "queued"},
+)
 _MISSING = "command is required."
 ERRORS: dict[str, dict[str, Any]] = {
     "UNAUTHENTICATED": error("UNAUTHENTICATED", "A key is needed: send one that this service knows as X-API-Key."),
@@ -276,11 +281,6 @@ ERRORS: dict[str, dict[str, Any]] = {
         "TRANSCODE_FAILED",
         f"The task has failed: {_UNREACHED}",
         {"task_id": TASK_ID, "status": "failed", "error": FAILED["error"]},
-    ),
-    "NO_LOG": error(
-        "NOT_FOUND",
-        "The task has no log: none of its attempts has come to the end of a run of ffmpeg.",
-        {"task_id": TASK_ID, "status": "queued"},
     ),
     "NOT_FOUND": error(
         "NOT_FOUND",
