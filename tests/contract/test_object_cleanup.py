@@ -214,12 +214,12 @@ def transfers() -> list[str]:
 def test_s3_delete_gives_up_transfers_that_were_begun_below(aws: Moto, tmp_path: Path) -> None:
     objects, client = S3ObjectStore(BUCKET), boto3.client("s3")
     put(objects, "o/t/1/a.mp4", folder=tmp_path)
-    for key in ("o/t/1/a.mp4", "o/t/1/b.mp4", "o/t/1/b.mp4", "o/t/2/c.mp4", "o/t/20/c.mp4", "o/u/d.mp4"):
+    for key in ("o/t/1/a.mp4", "o/t/1/b.mp4", "o/t/1/b.mp4", "o/t/2/c.mp4", "o/t/20/c.mp4", "o/t1/d.mp4", "o/u/d.mp4"):
         upload_id = client.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
         client.upload_part(Bucket=BUCKET, Key=key, UploadId=upload_id, PartNumber=1, Body=b"x")
 
     assert objects.delete("o/t", keep="o/t/2") == 1
-    assert transfers() == ["o/t/2/c.mp4", "o/u/d.mp4"]
+    assert transfers() == ["o/t/2/c.mp4", "o/t1/d.mp4", "o/u/d.mp4"]
 
 
 def test_s3_ended_transfer_leaves_no_parts(aws: Moto, tmp_path: Path) -> None:

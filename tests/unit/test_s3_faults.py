@@ -226,7 +226,7 @@ def of_size(path: Path, size: int) -> Finished:
 def test_upload_over_a_slow_line_stops_at_once_and_leaves_nothing(proxy: S3Proxy, tmp_path: Path) -> None:
     # given a file that would take minutes, and is on its way
     proxy.bytes_per_second = 300_000
-    files = [of_size(tmp_path / "out.mp4", 512 * 1024**2)]
+    files = [of_size(tmp_path / "out.mp4", 64 * 1024**2)]
     objects = S3ObjectStore(BUCKET, client=proxy.client())
 
     took = stopped(
@@ -244,7 +244,7 @@ def test_upload_to_a_store_that_never_answers_stops_within_bounds(
     proxy: S3Proxy, tmp_path: Path, operation: str
 ) -> None:
     proxy.always(operation, s3_proxy.silent_for(30))
-    objects = S3ObjectStore(BUCKET, client=proxy.client(read_timeout=3, tries=1))
+    objects = S3ObjectStore(BUCKET, client=proxy.client(read_timeout=6, tries=1))
     files = [finished(tmp_path, SMALL if operation == "PutObject" else LARGE)]
 
     took = stopped(lambda stop: upload(objects, files, prefix=FOLDER, stop=stop), when=lambda: operation in proxy.seen)
@@ -268,8 +268,8 @@ def test_upload_to_a_store_that_always_refuses_stops_within_bounds(proxy: S3Prox
 
 
 def test_hashing_of_a_large_file_stops_at_once(tmp_path: Path) -> None:
-    # given a file that takes a minute to read
-    files = [of_size(tmp_path / "out.mp4", 50 * 1024**3)]
+    # given a file that takes many seconds to read
+    files = [of_size(tmp_path / "out.mp4", 16 * 1024**3)]
     objects: Any = None  # it does not get so far
     begun = time.monotonic()
 

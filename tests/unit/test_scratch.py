@@ -144,6 +144,17 @@ def test_clear_takes_nothing_that_workers_do_not_make(tmp_path: Path) -> None:
     assert [len(list(folder.iterdir())) for folder in (*others, elsewhere)] == [1, 1, 1, 1, 1]
 
 
+def test_place_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    place = tmp_path / "scratch"
+    place.symlink_to(tmp_path / "disk")
+    with a_worker(a_task(place)) as worker:
+        assert scratch.clear(place) == 0
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        assert scratch.clear(place) == 1
+
+
 def test_clear_of_a_place_that_is_not_there_yet(tmp_path: Path) -> None:
     assert scratch.clear(tmp_path / "data" / "scratch") == 0
 
