@@ -7,7 +7,7 @@ knows, like the ARN of a queue, stays as a word that names it.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 import yaml
@@ -45,7 +45,9 @@ def _intrinsic(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str,
 _Loader.add_multi_constructor("!", _intrinsic)
 
 
+@cache
 def load() -> Any:
+    """Read once, and so not to be changed."""
     return yaml.load(FILE.read_text(), Loader=_Loader)
 
 
@@ -55,7 +57,7 @@ class Stack:
 
     parameters: Mapping[str, str] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def template(self) -> Any:
         return load()
 
