@@ -12,7 +12,7 @@ from typing import Any
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 from mangum import Mangum
 
-from core import wiring
+from core import presets, wiring
 from core.ffmpeg.option_table import VERSION as FFMPEG_VERSION
 from core.settings import Settings
 from handlers import logs
@@ -47,6 +47,9 @@ def _traced(plain: Handler) -> Handler:
 
 # Most requests have nothing to count, which is nothing to warn about.
 warnings.filterwarnings("ignore", message="No application metrics to publish")
+
+if settings.presets_dir:  # a file that cannot be used says so now, not to the first caller who needs it
+    presets.shelf(settings.presets_dir)
 
 app = create_app(wiring.services(settings, os.environ), settings, ffmpeg_version=FFMPEG_VERSION, count=_count)
 _adapter = Mangum(app, lifespan="off")

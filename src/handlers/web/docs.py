@@ -3,7 +3,7 @@
 from typing import Any
 
 from core.task import FailureCode
-from handlers.web import examples, models
+from handlers.web import examples, models, options
 from handlers.web.errors import CODES
 
 TITLE = "URL-to-S3 transcoding"
@@ -56,7 +56,7 @@ _LOCATION = {"Location": {"description": "The task's status.", "schema": {"type"
 
 def restore_examples(spec: dict[str, Any]) -> None:
     """Put the examples in again as they are: FastAPI leaves the nulls out, which the schemas require."""
-    all_described = (REGISTER, VALIDATE, EXECUTE, STATUS, CANCEL, NOTIFY, HEALTH)
+    all_described = (REGISTER, VALIDATE, PRESETS, EXECUTE, STATUS, CANCEL, NOTIFY, HEALTH)
     described = {operation["operation_id"]: operation for operation in all_described}
     for methods in spec["paths"].values():
         for operation in methods.values():
@@ -99,6 +99,8 @@ _BODY: dict[str, Any] = {
                 "examples": {
                     "one_output": {"summary": "one output", "value": examples.REGISTRATION},
                     "two_outputs": {"summary": "two outputs", "value": examples.TWO_OUTPUTS},
+                    "options": {"summary": "options instead of a command", "value": examples.WITH_OPTIONS},
+                    "preset": {"summary": "a preset instead of a command", "value": examples.WITH_PRESET},
                 }
             }
         }
@@ -111,7 +113,8 @@ REGISTER: dict[str, Any] = {
     "tags": ["Tasks"],
     "summary": "Register a task",
     "description": "Checks the command, the names and the URLs, without fetching anything, and stores the task as "
-    "`pending`. Nothing runs before it is executed; `?execute=true` does both in one call. With an `Idempotency-Key`, "
+    "`pending`. `options` and a `preset` become a command first, which the task then shows. "
+    "Nothing runs before it is executed; `?execute=true` does both in one call. With an `Idempotency-Key`, "
     "the same request can be sent again without making a second task.",
     "status_code": 201,
     "responses": {
@@ -162,6 +165,20 @@ VALIDATE: dict[str, Any] = {
         "default": _OTHER,
     },
     "openapi_extra": _BODY,
+}
+PRESETS: dict[str, Any] = {
+    "methods": ["GET"],
+    "operation_id": "presets",
+    "tags": ["Tasks"],
+    "summary": "List the presets",
+    "description": "The commands that are kept ready, by name, each with its parameters: what they are, what they are "
+    "where nothing is said, and what they may be.",
+    "status_code": 200,
+    "responses": {
+        200: _answer(options.Presets, "Every preset.", {"presets": examples.PRESETS}),
+        500: _INTERNAL,
+        "default": _OTHER,
+    },
 }
 EXECUTE: dict[str, Any] = {
     "methods": ["POST"],

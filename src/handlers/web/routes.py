@@ -24,7 +24,7 @@ from core.preview import preview
 from core.register import MAX_KEY_LENGTH, register
 from core.settings import Settings
 from core.task import Status, Task
-from handlers.web import docs, log_keys, models
+from handlers.web import docs, log_keys, models, options
 
 # How often progress is stored, and so how soon it is worth asking again.
 POLL_SECONDS = {"local": 1, "aws": 5}
@@ -86,9 +86,17 @@ class Operations:
 
     def validate(self, body: models.Registration) -> Response:
         found = preview(
-            body.to_domain(), policy=self.settings.url_policy, max_output_bytes=self.settings.max_output_bytes
+            body.to_domain(),
+            policy=self.settings.url_policy,
+            max_output_bytes=self.settings.max_output_bytes,
+            presets_dir=self.settings.presets_dir,
         )
         return _json(models.shown_preview(found), 200)
+
+    def presets(self) -> Response:
+        from core import presets  # only here: most callers never ask
+
+        return _json(options.shown_presets(presets.shelf(self.settings.presets_dir)), 200)
 
     def execute(self, task_id: TaskId) -> Response:
         return self._shown(self._executed(_checked(task_id)), 202)
@@ -138,6 +146,7 @@ def install(app: FastAPI, operations: Operations) -> None:
     add: Callable[..., Any] = app.add_api_route
     add("/ffmpeg/register", operations.register, **docs.REGISTER, dependencies=[Depends(json_body)])
     add("/ffmpeg/validate", operations.validate, **docs.VALIDATE, dependencies=[Depends(json_body)])
+    add("/ffmpeg/presets", operations.presets, **docs.PRESETS)
     add("/ffmpeg/execute/{task_id}", operations.execute, **docs.EXECUTE)
     add("/ffmpeg/status/{task_id}", operations.status, **docs.STATUS)
     add("/ffmpeg/cancel/{task_id}", operations.cancel, **docs.CANCEL)
