@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from core import presets
+from handlers import local
 from support import footage
 from support.service import Service, running
 from support.source_server import serving
@@ -18,6 +19,21 @@ from support.source_server import serving
 SMALL, LARGE, ODD = "small.mkv", "bigbuckbunny.mp4", "odd.mkv"  # 320x180, 1280x720, and 181x321: on its side, and odd
 SECONDS = {SMALL: 1.5, LARGE: 5.31, ODD: 1.0}
 _X264 = ("-c:v", "libx264", "-preset", "ultrafast")
+
+TINY = """
+summary = "Tiny."
+extensions = ["mkv"]
+command = "-i {input} -vf scale={width}:-2 {video} -an {output}"
+[video]
+codec = "h264"
+preset = "ultrafast"
+[parameters.width]
+type = "integer"
+description = "How wide."
+default = 64
+least = 32
+most = 64
+"""
 
 Facts = tuple[str, ...]
 H264_AAC: Facts = ("h264", "yuv420p", "aac", "stereo")
@@ -48,6 +64,7 @@ PRESETS: Mapping[str, tuple[Any, ...]] = {
     "thumbnail, png": ("thumbnail", {"width": 64}, ODD, "o.png", "png_pipe", (64, 114), ("png", "rgb24"), None),
     "contact sheet": ("contact-sheet", {"every": 1, "columns": 2, "rows": 2}, SMALL, "o.jpg", "image2",
                       (2 * 320 + 12, 2 * 180 + 12), ("mjpeg", "yuvj420p"), None),
+    "the operator's own": ("tiny", {"width": 32}, SMALL, "o.mkv", "matroska", (32, 18), ("h264", "yuv420p"), 1.5),
     "hls": ("hls-720p", {"segment_seconds": 1}, SMALL, "o.m3u8", None, None, None, None),
 }  # fmt: skip
 
@@ -67,7 +84,8 @@ OPTIONS: Mapping[str, tuple[Any, ...]] = {
                "matroska", (320, 180), ("av1", "yuv420p"), 1.5),
     "prores": ({"video": {"codec": "prores", "profile": "lt"}}, SMALL, "o.mov", "mov", (320, 180),
                ("prores", "yuv422p10le", "aac", "5.1"), 1.5),
-    "wav": ({"audio": {"channels": 2, "sample_rate": 16000}}, SMALL, "o.wav", "wav", None, ("pcm_s16le", "2 channels"), 1.5),
+    "wav": ({"audio": {"channels": 2, "sample_rate": 16000}}, SMALL, "o.wav", "wav", None,
+            ("pcm_s16le", "2 channels"), 1.5),
     "flac": ({}, SMALL, "o.flac", "flac", None, ("flac", "5.1"), 1.5),
     "gif": ({"video": {"fps": 5, "scale": "-2:90"}}, SMALL, "o.gif", "gif", (160, 90), ("gif", "bgra"), 1.5),
 }  # fmt: skip
@@ -86,7 +104,9 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("service")) as started:
+    own = tmp_path_factory.mktemp("presets")
+    (own / "tiny.toml").write_text(TINY)
+    with running(tmp_path_factory.mktemp("service"), PRESETS_DIR=str(own)) as started:
         yield started
 
 
@@ -165,4 +185,13 @@ def test_the_picture_of_an_animated_webp_moves(
 
 
 def test_every_preset_was_run() -> None:
-    assert {row[0] for row in PRESETS.values()} == set(presets.shelf(None))
+    assert {row[0] for row in PRESETS.values()} == {*presets.shelf(None), "tiny"}
+
+
+def test_the_service_does_not_start_with_a_preset_that_cannot_be_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.toml").write_text('summary = "Odd."')
+    assert local.main({"PRESETS_DIR": str(tmp_path), "DATA_DIR": str(tmp_path / "data")}) == 1
+    assert "The service cannot start: The preset odd.toml of PRESETS_DIR cannot be used: " in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
