@@ -12,7 +12,7 @@ from typing import Any
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 from mangum import Mangum
 
-from core import presets, wiring
+from core import wiring
 from core.ffmpeg.option_table import VERSION as FFMPEG_VERSION
 from core.settings import Settings
 from handlers import logs
@@ -49,6 +49,8 @@ def _traced(plain: Handler) -> Handler:
 warnings.filterwarnings("ignore", message="No application metrics to publish")
 
 if settings.presets_dir:  # a file that cannot be used says so now, not to the first caller who needs it
+    from core import presets
+
     presets.shelf(settings.presets_dir)
 
 app = create_app(wiring.services(settings, os.environ), settings, ffmpeg_version=FFMPEG_VERSION, count=_count)

@@ -89,7 +89,14 @@ def test_its_gaps_are_filled_with_defaults() -> None:
 
 
 def test_its_gaps_are_filled_with_what_is_given() -> None:
-    given = {"quality": "high", "seconds": 3, "width": 640, "gamma": 1.25, "tune": "animation", "rate": 96000}
+    given: dict[str, Any] = {
+        "quality": "high",
+        "seconds": 3,
+        "width": 640,
+        "gamma": 1.25,
+        "tune": "animation",
+        "rate": 96000,
+    }
     assert written(preset.read("preview", PREVIEW), gpu=True, **given) == (
         "-t 3 -i in.mov -vf scale=640:-2,eq=gamma=1.25 -c:v h264_nvenc -preset p3 -rc vbr -cq 19 -b:v 0 "
         "-pix_fmt yuv420p -tune animation -b:a 96000 out.mp4"
