@@ -3,6 +3,7 @@
 All are registered at once and end as the workers get to them; each test looks at one.
 """
 
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import httpx
 import pytest
 
 from core import presets
+from core.ffmpeg import build, form
+from core.ffmpeg.codecs import CONTAINERS
+from core.ffmpeg.validate import check
 from handlers import local
 from support import footage
 from support.service import Service, running
@@ -133,6 +137,23 @@ def completed(service: Service, task_id: str) -> dict[str, Any]:
     task = service.ended(task_id)
     assert task["status"] == "completed", task["error"]
     return task
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_container_holds_each_codec_that_the_table_says(media: Path, tmp_path: Path, container: str) -> None:
+    row = CONTAINERS[container]
+    output = f"o.{row.extensions[0]}"
+    videos = [
+        form.Video(codec=codec, preset=None if codec in ("prores", "gif") else "ultrafast") for codec in row.video
+    ]
+    pairs = [(video, None) for video in videos] + [(None, form.Audio(codec=codec)) for codec in row.audio]
+    for video, audio in pairs:
+        wishes = form.Options(video=video, audio=audio, trim=form.Trim(duration=0.2))
+        text = form.command(wishes, source=SMALL, output=output, gpu=False)
+        command = check(text, input_names=[SMALL], output_names=[output])
+        arguments = build.build(command, inputs={SMALL: str(media / SMALL)}, progress_fd=1, max_output_bytes=10**9)
+        subprocess.run([footage.ffmpeg(), *arguments], cwd=tmp_path, check=True, capture_output=True)
+        assert footage.played_seconds(str(tmp_path / output)) == pytest.approx(0.2, abs=0.1), (video, audio)
 
 
 def size(output: dict[str, Any]) -> tuple[int, int] | None:

@@ -4,6 +4,8 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core.errors import InvalidArgument
 from core.ffmpeg import codecs, compute, fallback, form
@@ -57,6 +59,14 @@ def refusal(options: Options, output: str = "out.mp4", *, gpu: bool = False) -> 
     with pytest.raises(InvalidArgument) as refused:
         form.command(options, source="in.mov", output=output, gpu=gpu)
     return refused.value
+
+
+def tried(options: Options, output: str, *, gpu: bool) -> tuple[str | None, str]:
+    """The command, or the field that is to blame."""
+    try:
+        return form.command(options, source="in.mov", output=output, gpu=gpu), ""
+    except InvalidArgument as refused:
+        return None, refused.details["field"]
 
 
 def joined(*parts: str) -> str:
@@ -316,3 +326,62 @@ def test_the_tables_agree_with_each_other() -> None:
             assert len(QUALITIES) == len(row.profile_crf)
         assert row.usual_preset in (None, *row.presets)
         assert row.usual_pixels in (None, *row.pixel_formats)
+
+
+NUMBERS: st.SearchStrategy[Any] = st.one_of(
+    st.integers(-5, 70), st.integers(), st.floats(), st.sampled_from([10**400, 25, 30, 48000, 128_000, 1e300])
+)
+TEXTS = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        ["-y", "128k", "2.5M", "30000/1001", "00:01:30", "1e3", "1280x720", "-2:720", "3:-1", "'", ",movie=a"]
+    ),
+)
+WORDS = st.sampled_from(
+    [*ENCODES, *VIDEO, *codecs.AUDIO_ENCODES, *AUDIO, "copy", "fast", "p4", "main10", "yuv420p10le", "x y", ""]
+)
+EITHER = st.one_of(st.none(), NUMBERS, TEXTS)
+WORD = st.one_of(st.none(), WORDS, TEXTS)
+SIDE = st.one_of(st.none(), st.integers(-3, 20_000), st.integers())
+VIDEOS = st.builds(
+    Video, codec=WORD, crf=st.one_of(st.none(), NUMBERS), bitrate=EITHER, fps=EITHER,
+    scale=st.one_of(st.none(), TEXTS, st.builds(Size, width=SIDE, height=SIDE)), preset=st.one_of(WORD, EITHER),
+    profile=WORD, pixel_format=WORD,
+)  # fmt: skip
+SOUNDS = st.builds(Audio, codec=WORD, bitrate=EITHER, channels=st.one_of(st.none(), st.integers()), sample_rate=SIDE)
+WISHES = st.builds(
+    Options,
+    video=st.one_of(st.none(), st.just(Video()), VIDEOS),
+    audio=st.one_of(st.none(), st.just(Audio()), SOUNDS),
+    container=st.one_of(st.none(), st.sampled_from(list(CONTAINERS))),
+    trim=st.builds(Trim, start=EITHER, end=EITHER, duration=EITHER),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(WISHES, st.sampled_from([f"o.{name}" for name in CONTAINERS]), st.booleans())
+def test_whatever_is_wished_is_refused_by_its_field_or_may_run(options: Options, output: str, gpu: bool) -> None:
+    text, field = tried(options, output, gpu=gpu)
+    if text is None:
+        assert field
+        return
+    command = check(text, input_names=["in.mov"], output_names=[output])
+    assert ([one.name for one in command.inputs], [one.name for one in command.outputs]) == (["in.mov"], [output])
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.sampled_from(("codec", "crf", "bitrate", "fps", "scale", "preset", "profile", "pixel_format")),
+    st.one_of(NUMBERS, TEXTS, WORDS),
+    st.sampled_from(["h264", "hevc", "av1", "vp9", "libx264", "hevc_nvenc"]),
+)
+def test_one_odd_wish_is_refused_by_its_field_or_may_run(field: str, value: Any, codec: str) -> None:
+    wish = {"codec": codec, field: value if field in ("bitrate", "fps", "preset") else str(value)}
+    if field == "crf":
+        wish["crf"] = value if isinstance(value, int | float) else 20
+    options = Options(video=Video(**wish), audio=None)
+    text, refused = tried(options, "o.mkv", gpu=False)
+    if text is None:
+        assert refused == f"video.{field}"
+        return
+    check(text, input_names=["in.mov"], output_names=["o.mkv"])

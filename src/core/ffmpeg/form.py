@@ -235,8 +235,10 @@ def _scale(scale: str | Size | None) -> Iterator[str]:
         _refuse(
             "video.scale", f"video.scale has an odd side, {max(side for side in sides if side % 2)}: use an even one"
         )
-    if any(side > values.LONGEST_SIDE for side in sides) or max(sides) < 0 or 0 in sides:
-        _refuse("video.scale", f"video.scale needs a width or a height of 2 to {values.LONGEST_SIDE}")
+    if max(sides) < 0 or 0 in sides:
+        _refuse("video.scale", "video.scale needs a width or a height above 0")
+    if fault := values.sides_fault(*map(float, sides)):
+        _refuse("video.scale", f"video.scale {fault.rstrip('.')}")
     yield f"scale={sides[0]}:{sides[1]}"
 
 
