@@ -376,7 +376,7 @@ def test_whatever_is_wished_is_refused_by_its_field_or_may_run(options: Options,
     st.sampled_from(["h264", "hevc", "av1", "vp9", "libx264", "hevc_nvenc"]),
 )
 def test_one_odd_wish_is_refused_by_its_field_or_may_run(field: str, value: Any, codec: str) -> None:
-    wish = {"codec": codec, field: value if field in ("bitrate", "fps", "preset") else str(value)}
+    wish: dict[str, Any] = {"codec": codec, field: value if field in ("bitrate", "fps", "preset") else str(value)}
     if field == "crf":
         wish["crf"] = value if isinstance(value, int | float) else 20
     options = Options(video=Video(**wish), audio=None)
