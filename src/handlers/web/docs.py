@@ -19,8 +19,8 @@ Name a media URL and the ffmpeg command that you want, in two requests; read the
 2. `POST /ffmpeg/execute/{{task_id}}` asks for a worker.
 3. `GET /ffmpeg/status/{{task_id}}` shows how far it is and, when it is completed, links to the outputs.
 
-**Without ffmpeg's words.** `options` say by field what is wished, and a `preset` (`GET /ffmpeg/presets`) is a command kept
-ready; either takes the place of `command`, and the task shows the command that it became.
+**Without ffmpeg's words.** `options` say by field what is wished, and a `preset` (`GET /ffmpeg/presets`) is a command
+kept ready; either takes the place of `command`, and the task shows the command that it became.
 
 **Correlation.** Send `X-Correlation-Id` (or `Client-Correlation-Id`): 1 to 128 of `A-Z a-z 0-9 . _ : -`. It comes
 back on every answer, is kept with the task and stands in every log record. Without one, or with another kind of text
