@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from core import urls
@@ -9,7 +10,7 @@ from core.errors import CommandNotAllowed, UrlNotAllowed
 from core.ffmpeg import advice, build, compute, fallback, validate
 from core.ffmpeg.command import Command
 from core.ffmpeg.compute import Compute
-from core.register import Registration, compute_for, timeout_for
+from core.register import Registration, command_text, compute_for, timeout_for
 
 PROGRESS_FD = 3  # any open descriptor; the worker's own may be another
 
@@ -26,15 +27,23 @@ class Preview:
     violations: tuple[Mapping[str, Any], ...] = ()
 
 
-def preview(wanted: Registration, *, policy: urls.Policy, max_output_bytes: int, most_seconds: int) -> Preview:
+def preview(
+    wanted: Registration,
+    *,
+    policy: urls.Policy,
+    max_output_bytes: int,
+    most_seconds: int,
+    presets_dir: Path | None = None,
+) -> Preview:
     """The verdict of register under `policy`, and the arguments of a worker with those limits.
 
-    Raises InvalidArgument where the command cannot run on what it is wanted to, or for as long.
+    Raises InvalidArgument where the wishes make no command, or it cannot run on what it is wanted to, or for as long.
     """
     timeout_for(wanted, most_seconds=most_seconds)
+    text = command_text(wanted, presets_dir)
     bad_urls = tuple(_url_violations(wanted, policy))
     try:
-        command = validate.check(wanted.command, input_names=wanted.input_files, output_names=wanted.output_files)
+        command = validate.check(text, input_names=wanted.input_files, output_names=wanted.output_files)
     except CommandNotAllowed as refusal:
         return Preview(command=None, violations=(*refusal.details["violations"], *bad_urls))
     if bad_urls:

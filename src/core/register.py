@@ -1,6 +1,7 @@
 """Register: check everything that can be checked without running, then store the task as `pending`.
 
-The command and the names are judged by ffmpeg/, the URLs by urls; nothing is fetched and no name is looked up.
+A task is written as a command, as options or as a preset with parameters, and always becomes a command. The command and
+the names are judged by ffmpeg/, the URLs by urls; nothing is fetched and no name is looked up.
 An idempotency key is turned into the task's id, so that key and task are one record: it cannot be stored without the
 other, be taken twice, or outlive it.
 """
@@ -10,7 +11,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid5
 
 from core import urls
@@ -21,15 +23,24 @@ from core.ports import TaskStore
 from core.settings import Settings
 from core.task import Notice, Status, Task
 
+if TYPE_CHECKING:
+    from core.ffmpeg.form import Options
+
 _KEYS = UUID("6f2c8a4e-9d0b-5c37-8f61-2b7d43e9a015")  # what ids made from idempotency keys are in the name of
 MAX_KEY_LENGTH = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
-    """What a caller asks for; `input_files` maps the names in the command to URLs."""
+    """What a caller asks for, in one of three ways: a command, options, or a preset with parameters.
 
-    command: str
+    `input_files` maps the names in the command to URLs.
+    """
+
+    command: str = ""  # empty where it is written in another way
+    options: "Options | None" = None
+    preset: str | None = None
+    parameters: Mapping[str, Any] | None = None
     input_files: Mapping[str, str]
     output_files: tuple[str, ...]
     callback_url: str | None = None
@@ -76,7 +87,8 @@ def register(
 
 
 def _task(wanted: Registration, settings: Settings, task_id: str, correlation_id: str, now: datetime) -> Task:
-    command = validate.check(wanted.command, input_names=wanted.input_files, output_names=wanted.output_files)
+    text = command_text(wanted, settings.presets_dir)
+    command = validate.check(text, input_names=wanted.input_files, output_names=wanted.output_files)
     for name, url in wanted.input_files.items():
         urls.check(url, field=f"input_files.{name}", policy=settings.url_policy)
     return Task(
@@ -95,6 +107,30 @@ def _task(wanted: Registration, settings: Settings, task_id: str, correlation_id
         result_ttl_seconds=settings.result_ttl_seconds,
         notices=_notices(wanted, settings),
     )
+
+
+def command_text(wanted: Registration, presets_dir: Path | None) -> str:
+    """The command that is asked for, not judged yet. Raises InvalidArgument where the wishes make none."""
+    if wanted.command:
+        return wanted.command
+    (source, output), gpu = _one_of_each(wanted), wanted.compute == "gpu"
+    if wanted.options is not None:
+        from core.ffmpeg import form  # only here: most requests are commands
+
+        return form.command(wanted.options, source=source, output=output, gpu=gpu)
+    from core import presets
+    from core.ffmpeg import preset
+
+    found = presets.find(wanted.preset or "", presets_dir)
+    return preset.command(found, wanted.parameters or {}, source=source, output=output, gpu=gpu)
+
+
+def _one_of_each(wanted: Registration) -> tuple[str, str]:
+    for name, there in (("input_files", wanted.input_files), ("output_files", wanted.output_files)):
+        if len(there) != 1:
+            message = f"options and presets are for one input and one output: give one in {name}, or write a command."
+            raise InvalidArgument(message, details={"field": name})
+    return next(iter(wanted.input_files)), wanted.output_files[0]
 
 
 def compute_for(command: Command, wanted: Registration) -> compute.Compute:
@@ -148,7 +184,8 @@ def _id_of(key: str, key_name: str | None) -> str:
 
 
 def _fingerprint(wanted: Registration) -> str:
-    return hashlib.sha256(json.dumps(asdict(wanted), sort_keys=True).encode()).hexdigest()
+    given = {name: value for name, value in asdict(wanted).items() if value is not None}
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
 
 def _same(task: Task, fingerprint: str) -> Registered:

@@ -50,6 +50,7 @@ class Settings:
     max_task_bytes: int = 100 * 1024**3  # of all files that a task writes, the temporary ones included
     max_memory_bytes: int | None = None  # of a run of ffmpeg; none: nine tenths of the machine's
     task_timeout_seconds: int = 3600  # of each run of ffmpeg
+    presets_dir: Path | None = None  # more presets than those of the package
     # what may be fetched besides the public internet
     allow_private_networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()  # for development
     input_buckets: tuple[str, ...] = ()  # whose objects may be inputs, with the AWS backend
@@ -224,6 +225,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "max_live_tasks_per_key": _between(0, 1_000_000),
     "ffmpeg_path": str,
     "scratch_dir": Path,
+    "presets_dir": Path,
     "max_input_bytes": _between(1, 2**50),
     "max_output_bytes": _between(1, 2**50),
     "max_task_bytes": _between(1, 2**50),

@@ -21,7 +21,8 @@ from typing import IO
 import uvicorn
 from dotenv import dotenv_values
 
-from core import aftermath, sweep, wiring
+from core import aftermath, presets, sweep, wiring
+from core.ffmpeg.preset import PresetInvalid
 from core.ports import Services
 from core.settings import Settings, SettingsInvalid
 from core.worker import process, sandbox, scratch
@@ -44,7 +45,7 @@ class CannotStart(Exception):
 def main(env: Mapping[str, str]) -> int:
     try:
         _serve(env)
-    except (SettingsInvalid, process.NoUsableFfmpeg, sandbox.NoSandbox, CannotStart) as fault:
+    except (SettingsInvalid, PresetInvalid, process.NoUsableFfmpeg, sandbox.NoSandbox, CannotStart) as fault:
         sys.stderr.write(f"The service cannot start: {fault}\n")
         return 1
     except KeyboardInterrupt:
@@ -61,6 +62,7 @@ def _serve(env: Mapping[str, str]) -> None:
             f"HOST={settings.host!r}: anybody who reaches this address could use the service; set API_KEYS, listen on "
             "127.0.0.1, or set ALLOW_UNAUTHENTICATED=true."
         )
+    presets.shelf(settings.presets_dir)
     ffmpeg = process.find_ffmpeg(settings.ffmpeg_path)
     with process.canary(settings.scratch) as found:
         version = process.ffmpeg_version(ffmpeg)

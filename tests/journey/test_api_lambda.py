@@ -97,6 +97,18 @@ def test_a_registration_sent_twice_with_its_key_makes_one_task(function: LambdaP
     assert '"order-4711"' not in function.log_file.read_text()
 
 
+def test_options_and_presets_become_commands(function: LambdaProcess) -> None:
+    listed = function.invoke(event("presets"))
+    assert listed["statusCode"] == 200
+    assert "web-mp4-720p" in {preset["name"] for preset in json.loads(listed["body"])["presets"]}
+    for name, quality in (("register_options", "-crf 21"), ("register_preset", "-crf 18")):
+        registered = function.invoke(event(name))
+        task = models.Task.model_validate_json(registered["body"])
+        assert (registered["statusCode"], task.status) == (201, Status.PENDING)
+        assert f"-c:v libx264 {quality} -pix_fmt yuv420p -c:a aac -b:a 128k" in task.command
+        assert DynamoTaskStore(moto_server.TABLE).get(task.task_id).command == task.command
+
+
 def with_header(made: dict[str, Any], name: str, value: str) -> dict[str, Any]:
     return {**made, "headers": {**made["headers"], name: value}}
 

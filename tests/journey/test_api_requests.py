@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from handlers.web import models
+from handlers.web import models, options
 from handlers.web.middleware import MAX_BODY_BYTES
 from support import api_server
 from support.api_server import ONE_OUTPUT, Api
@@ -69,6 +69,89 @@ def test_register_names_the_field_that_is_wrong(api: Api, body: Any, field: str)
     answer = api.http.post("/ffmpeg/register", content=json.dumps(body), headers=JSON)
     assert error_of(answer) == (400, "INVALID_ARGUMENT", field)
     assert field in answer.json()["error"]["message"]
+
+
+def wishing(**options: Any) -> dict[str, Any]:
+    return with_(command=..., options=options)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (with_(options={}), "command"),
+        (with_(command=..., options=[]), "options"),
+        (with_(command=..., options="fast"), "options"),
+        (wishing(video="h264"), "video"),
+        (wishing(vidio={}), "vidio"),
+        (wishing(video={"codec": 5}), "video.codec"),
+        (wishing(video={"codec": "h265x"}), "video.codec"),
+        (wishing(video={"crf": "23"}), "video.crf"),
+        (wishing(video={"crf": 99}), "video.crf"),
+        (wishing(video={"bitrate": []}), "video.bitrate"),
+        (wishing(video={"bitrate": True}), "video.bitrate"),
+        (wishing(video={"bitrate": "much"}), "video.bitrate"),
+        (wishing(video={"scale": 720}), "video.scale"),
+        (wishing(video={"scale": {"width": "720"}}), "video.scale"),
+        (wishing(video={"scale": {"depth": 720}}), "video.scale"),
+        (wishing(video={"scale": "721x720"}), "video.scale"),
+        (wishing(video={"fps": None, "preset": {}}), "video.preset"),
+        (wishing(audio={"channels": 2.5}), "audio.channels"),
+        (wishing(audio={"sample_rate": 1}), "audio.sample_rate"),
+        (wishing(container="avi"), "container"),
+        (wishing(trim={"start": -5}), "trim.start"),
+        (wishing(trim={"from": 5}), "trim.from"),
+        (wishing(extra_args="-y"), "extra_args"),
+        (wishing(extra_args=[5]), "extra_args.0"),
+        (wishing(extra_args=["-y"] * 201), "extra_args"),
+        (with_(command=..., preset="nonsense"), "preset"),
+        (with_(command=..., preset=5), "preset"),
+        (with_(command=..., preset="gif"), "output_filename"),
+        (with_(command=..., preset="web-mp4-480p", parameters=[]), "parameters"),
+        (with_(command=..., preset="web-mp4-480p", parameters={"quality": "best"}), "parameters.quality"),
+        (with_(command=..., preset="web-mp4-480p", parameters={"quality": None}), "parameters.quality"),
+        (with_(command=..., preset="web-mp4-480p", parameters={"crf": 5}), "parameters.crf"),
+        (with_(parameters={}), "parameters"),
+    ],
+)
+@pytest.mark.parametrize("operation", ["register", "validate"])
+def test_a_wish_that_cannot_be_names_its_field(api: Api, body: Any, field: str, operation: str) -> None:
+    answer = api.http.post(f"/ffmpeg/{operation}", json=body)
+    assert error_of(answer) == (400, "INVALID_ARGUMENT", field)
+
+
+def test_an_unsupported_codec_is_answered_with_those_there_are(api: Api) -> None:
+    error = api.http.post("/ffmpeg/register", json=wishing(video={"codec": "h265x"})).json()["error"]
+    assert error["message"].startswith("Unsupported video codec: h265x; use one of h264, hevc, ")
+    assert {"h264", "hevc", "av1", "libx264", "hevc_nvenc", "copy"} <= set(error["details"]["allowed"])
+
+
+def test_numbers_that_are_none_are_refused_and_break_nothing(api: Api) -> None:
+    for text in (b"NaN", b"Infinity", b"-1e999", b"9" * 4000, b"true", b'"\\ud800"'):
+        for wish in (b'{"video": {"crf": %b}}', b'{"trim": {"start": %b}}', b'{"video": {"fps": %b}}'):
+            rest = b'"input_files": {"a": "https://media.example.com/a"}, "output_filename": "o.mp4"'
+            body = b'{"options": ' + wish % text + b", " + rest + b"}"
+            answer = api.http.post("/ffmpeg/validate", content=body, headers=JSON)
+            assert error_of(answer)[:2] == (400, "INVALID_ARGUMENT"), (wish, text)
+
+
+def test_options_and_presets_are_shown_as_the_command_that_they_became(api: Api) -> None:
+    for way in ({"options": {"video": {"scale": "-2:240"}}}, {"preset": "web-mp4-480p"}):
+        valid = api.http.post("/ffmpeg/validate", json=with_(command=..., **way)).json()
+        task = api.http.post("/ffmpeg/register", json=with_(command=..., **way)).json()
+        assert (valid["valid"], valid["warnings"]) == (True, [])
+        assert task["command"] == valid["command"] == api.store.get(task["task_id"]).command
+        assert task["command"].startswith("-i input.mp4 -vf ")
+
+
+def test_presets_are_listed_with_what_they_leave_open(api: Api) -> None:
+    answer = api.http.get("/ffmpeg/presets")
+    body = options.Presets.model_validate_json(answer.text)
+    assert answer.status_code == 200
+    assert {"web-mp4-480p", "gif", "hls-720p"} <= {preset.name for preset in body.presets}
+    for preset in body.presets:
+        given = {one.name: one.default for one in preset.parameters}
+        asked = with_(command=..., preset=preset.name, parameters=given, output_filename=f"o.{preset.extensions[0]}")
+        assert api.http.post("/ffmpeg/validate", json=asked).json()["valid"], preset.name
 
 
 def test_a_command_that_reads_no_file_needs_no_input_files(api: Api) -> None:
@@ -258,6 +341,7 @@ def test_an_unknown_path_is_not_found(api: Api, path: str) -> None:
         ("GET", "/ffmpeg/notify/x", "POST"),
         ("DELETE", "/ffmpeg/status/x", "GET"),
         ("POST", "/ffmpeg/health", "GET"),
+        ("POST", "/ffmpeg/presets", "GET"),
     ],
 )
 def test_another_method_is_not_allowed(api: Api, method: str, path: str, allowed: str) -> None:

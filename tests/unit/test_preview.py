@@ -1,13 +1,15 @@
-"""Validate says of a callback_url what register would say of it."""
+"""Validate says what register would say: of a callback_url, and of each way in which a task is written."""
 
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core import urls
 from core.errors import InvalidArgument, UrlNotAllowed
+from core.ffmpeg.form import Options, Trim, Video
 from core.local.task_store import SqliteTaskStore
 from core.preview import preview
 from core.register import Registration, register
@@ -47,3 +49,31 @@ def test_a_timeout_beyond_the_services_is_refused_in_the_words_of_register(tmp_p
         preview(wanted, policy=urls.PUBLIC, max_output_bytes=1000, most_seconds=60)
     assert previewed.value.message == refused.value.message
     assert refused.value.details == previewed.value.details == {"field": "timeout_seconds"}
+
+
+def written(**wishes: Any) -> Registration:
+    return Registration(input_files={"a.mov": "https://a.example.com/a"}, output_files=("out.mp4",), **wishes)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        written(options=Options(video=Video(codec="hevc"), trim=Trim(start=5)), compute="gpu", gpu_fallback=True),
+        written(preset="web-mp4-720p", parameters={"quality": "high"}),
+        written(command="-i a.mov -c:v libx264 out.mp4"),
+    ],
+)
+def test_each_way_to_write_a_task_is_previewed_as_it_is_registered(wanted: Registration, tmp_path: Path) -> None:
+    with closing(SqliteTaskStore(tmp_path / "tasks.db")) as store:
+        task = register(store, wanted, settings=SETTINGS, task_id="t", correlation_id="c", now=NOW).task
+    found = preview(wanted, policy=SETTINGS.url_policy, max_output_bytes=1000, most_seconds=60)
+    assert (found.command, found.compute, found.violations) == (task.command, task.compute, ())
+    assert found.arguments[-1] == "file:./out.mp4"
+    assert ("libx265" in (found.cpu_command or "")) == wanted.gpu_fallback
+
+
+def test_what_extra_args_may_not_say_is_a_violation() -> None:
+    wanted = written(options=Options(extra_args=("-vf", "movie=/etc/passwd")))
+    found = preview(wanted, policy=urls.PUBLIC, max_output_bytes=1000, most_seconds=60)
+    assert found.command is None
+    assert [one["token"] for one in found.violations] == ["movie=/etc/passwd"]

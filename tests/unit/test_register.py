@@ -3,12 +3,14 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core import moves
 from core.errors import CommandNotAllowed, IdempotencyConflict, InvalidArgument, TaskNotFound, UrlNotAllowed
+from core.ffmpeg.form import Options, Video
 from core.ports import Services, TaskStore
 from core.register import MAX_KEY_LENGTH, Registered, Registration, register
 from core.settings import Settings
@@ -190,3 +192,82 @@ def test_a_task_goes_to_the_workers_that_it_needs_or_names(
     services: Services, wanted: Registration, compute: str
 ) -> None:
     assert registered(services.store, wanted).task.compute == compute
+
+
+WITH_OPTIONS = replace(WANTED, command="", options=Options(video=Video(codec="h264"), audio=None))
+WITH_PRESET = replace(WANTED, command="", preset="web-mp4-480p", parameters={"quality": "small"})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "command", "place"),
+    [
+        (WITH_OPTIONS, "-c:v libx264 -crf 23 -pix_fmt yuv420p -an -movflags +faststart out.mp4", "cpu"),
+        (
+            replace(WITH_OPTIONS, compute="gpu"),
+            "-c:v h264_nvenc -rc vbr -cq 24 -b:v 0 -pix_fmt yuv420p -an -movflags +faststart out.mp4",
+            "gpu",
+        ),
+        (
+            WITH_PRESET,
+            "-c:v libx264 -crf 28 -pix_fmt yuv420p -c:a aac -b:a 128k -ac 2 -movflags +faststart out.mp4",
+            "cpu",
+        ),
+        (
+            replace(WITH_PRESET, compute="gpu", gpu_fallback=True),
+            "-c:v h264_nvenc -rc vbr -cq 29 -b:v 0 -pix_fmt yuv420p -c:a aac -b:a 128k -ac 2 "
+            "-movflags +faststart out.mp4",
+            "gpu",
+        ),
+    ],
+)
+def test_a_task_shows_the_command_that_its_options_or_preset_became(
+    services: Services, wanted: Registration, command: str, place: str
+) -> None:
+    task = registered(services.store, wanted).task
+    assert task.command.startswith("-i in.mp4 -vf ")
+    assert task.command.endswith(f" {command}")
+    assert task.compute == place
+
+
+@pytest.mark.parametrize("wanted", [WITH_OPTIONS, WITH_PRESET])
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"input_files": {}}, "input_files"),
+        ({"input_files": {"a.mp4": "https://media.example/a", "b.mp4": "https://media.example/b"}}, "input_files"),
+        ({"output_files": ("a.mp4", "b.mp4")}, "output_files"),
+        ({"output_files": ("out.txt",)}, "output_filename"),
+    ],
+)
+def test_options_and_presets_are_for_one_input_and_one_output(
+    services: Services, wanted: Registration, change: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        registered(services.store, replace(wanted, **change))
+    assert caught.value.details["field"] == field
+
+
+def test_names_cannot_say_anything_to_ffmpeg(services: Services) -> None:
+    wanted = replace(WITH_OPTIONS, input_files={"-y": "https://media.example/a"})
+    with pytest.raises(CommandNotAllowed):
+        registered(services.store, wanted)
+
+
+def test_a_preset_of_the_operators_own_is_found(services: Services, tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(
+        'summary = "Tiny."\nextensions = ["mp4"]\ncommand = "-i {input} -vf scale=64:-2 {output}"\n'
+    )
+    wanted = replace(WITH_PRESET, preset="tiny", parameters=None)
+    task = registered(services.store, wanted, settings=Settings(presets_dir=tmp_path)).task
+    assert task.command == "-i in.mp4 -vf scale=64:-2 out.mp4"
+    with pytest.raises(InvalidArgument) as caught:
+        registered(services.store, wanted)
+    assert caught.value.details["field"] == "preset"
+
+
+def test_a_key_belongs_to_the_wishes_and_not_to_what_they_become(services: Services) -> None:
+    first = registered(services.store, WITH_PRESET, key="key").task
+    assert registered(services.store, WITH_PRESET, key="key") == Registered(first, again=True)
+    for other in (replace(WITH_PRESET, parameters={}), replace(WANTED, command=first.command)):
+        with pytest.raises(IdempotencyConflict):
+            registered(services.store, other, key="key")

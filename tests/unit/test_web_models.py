@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from core import moves, register
+from core import moves, presets, register
 from core import task as domain
 from core.errors import InvalidArgument
+from core.ffmpeg import form
 from core.task import (
     Attempt,
     Ending,
@@ -23,7 +24,8 @@ from core.task import (
     Stream,
     Timings,
 )
-from handlers.web import models
+from handlers.web import models, wire
+from handlers.web import options as wire_options
 from handlers.web.routes import poll_seconds
 from support.builders import NOW, an_output, task_in
 
@@ -72,7 +74,7 @@ def test_registration_wants_outputs_in_one_way(outputs: dict[str, Any], field: s
     assert refused.value.details == {"field": field}
 
 
-@pytest.mark.parametrize("name", ["batch_id", "preset", "options"])
+@pytest.mark.parametrize("name", ["batch_id", "destination"])
 def test_registration_takes_no_field_that_is_not_there_yet(name: str) -> None:
     with pytest.raises(ValidationError):
         models.Registration.model_validate({**BODY, "output_filename": "b.mp4", name: None})
@@ -146,7 +148,7 @@ def test_registration_takes_a_callback_url() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wire", "value"),
+    ("model", "value"),
     [
         (models.Notice, Notice(channel="webhook", tries=3)),
         (models.Progress, Progress(percent=1.5, frame=2, fps=3.0, speed=4.0, out_time_seconds=5.0, eta_seconds=6.0)),
@@ -154,9 +156,9 @@ def test_registration_takes_a_callback_url() -> None:
         (models.Media, Media(container="mp4", duration_seconds=1.0, streams=(Stream(type="audio", codec="aac"),))),
     ],
 )
-def test_nothing_that_is_known_is_left_out(wire: type[models.Wire], value: Any) -> None:
-    assert set(wire.model_fields) == {field.name for field in fields(value)}
-    made = wire.model_validate(value)
+def test_nothing_that_is_known_is_left_out(model: type[wire.Wire], value: Any) -> None:
+    assert set(model.model_fields) == {field.name for field in fields(value)}
+    made = model.model_validate(value)
     assert all(
         getattr(made, field.name) == getattr(value, field.name) for field in fields(value) if field.name != "streams"
     )
@@ -246,3 +248,73 @@ def test_times_are_written_in_utc() -> None:
     assert '"created_at":"2026-01-15T09:30:00.000005Z"' in shown(task).model_dump_json()
     elsewhere = replace(task, created_at=datetime(2026, 1, 15, 11, 30, tzinfo=timezone(timedelta(hours=2))))
     assert '"created_at":"2026-01-15T09:30:00Z"' in shown(elsewhere).model_dump_json()
+
+
+ONE = {"input_files": BODY["input_files"], "output_filename": "b.mp4"}
+
+
+def test_options_become_the_domains() -> None:
+    video = {"codec": "h264", "crf": 20, "fps": "25", "scale": {"width": 640}, "preset": 5, "bitrate": None}
+    body = models.Registration.model_validate(
+        {**ONE, "options": {"video": video, "audio": None, "trim": {"start": 1.5}, "extra_args": ["-shortest"]}}
+    )
+    assert body.to_domain().options == form.Options(
+        video=form.Video(codec="h264", crf=20, fps="25", scale=form.Size(width=640), preset=5),
+        audio=None,
+        trim=form.Trim(start=1.5),
+        extra_args=("-shortest",),
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"video": {}, "audio": {}, "trim": None, "container": None}])
+def test_options_that_are_left_out_are_those_of_the_domain(options: dict[str, Any]) -> None:
+    body = models.Registration.model_validate({**ONE, "options": options})
+    assert body.to_domain() == register.Registration(
+        options=form.Options(), input_files=BODY["input_files"], output_files=("b.mp4",)
+    )
+
+
+@pytest.mark.parametrize("model", [(wire_options.Video, form.Video), (wire_options.Audio, form.Audio),
+                                   (wire_options.Trim, form.Trim), (wire_options.Size, form.Size),
+                                   (wire_options.Options, form.Options)])  # fmt: skip
+def test_each_wish_has_its_field_on_the_wire(model: tuple[type[wire.Wire], type[Any]]) -> None:
+    assert set(model[0].model_fields) == {field.name for field in fields(model[1])}
+
+
+@pytest.mark.parametrize(
+    ("ways", "field"),
+    [
+        ({}, "command"),
+        ({"command": "-i a.mp4 b.mp4", "options": {}}, "command"),
+        ({"command": "-i a.mp4 b.mp4", "preset": "gif"}, "command"),
+        ({"options": {}, "preset": "gif"}, "command"),
+        ({"options": {}, "parameters": {}}, "parameters"),
+        ({"command": "-i a.mp4 b.mp4", "parameters": {"width": 5}}, "parameters"),
+    ],
+)
+def test_a_task_is_written_in_one_way(ways: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        models.Registration.model_validate({**ONE, **ways}).to_domain()
+    assert refused.value.details == {"field": field}
+
+
+def test_every_parameter_of_a_preset_is_shown() -> None:
+    shown = wire_options.shown_presets(presets.shelf(None)).model_dump()["presets"]
+    assert [one["name"] for one in shown] == list(presets.shelf(None))
+    assert next(one for one in shown if one["name"] == "editing-proxy") == {
+        "name": "editing-proxy",
+        "summary": "A light copy to edit with: ProRes Proxy and PCM in MOV. Never scaled up.",
+        "extensions": ("mov",),
+        "gpu": False,
+        "parameters": (
+            {
+                "name": "height",
+                "type": "integer",
+                "description": "The most lines that it has.",
+                "default": 540,
+                "least": 144,
+                "most": 2160,
+                "allowed": (),
+            },
+        ),
+    }

@@ -43,6 +43,7 @@ def test_the_operations_are_those_of_the_contract(spec: dict[str, Any]) -> None:
     assert {name: operation["operationId"] for name, operation in operations(spec)} == {
         "POST /ffmpeg/register": "register",
         "POST /ffmpeg/validate": "validate",
+        "GET /ffmpeg/presets": "presets",
         "POST /ffmpeg/execute/{task_id}": "execute",
         "GET /ffmpeg/status/{task_id}": "status",
         "POST /ffmpeg/cancel/{task_id}": "cancel",
@@ -94,7 +95,11 @@ def test_every_answer_that_says_when_to_come_back_documents_it(spec: dict[str, A
 
 def test_every_operation_on_a_stored_task_may_be_too_much(spec: dict[str, Any]) -> None:
     stored = {name for name, operation in operations(spec) if {"429", "503"} <= set(operation["responses"])}
-    assert {name for name, _ in operations(spec)} - stored == {"POST /ffmpeg/validate", "GET /ffmpeg/health"}
+    assert {name for name, _ in operations(spec)} - stored == {
+        "POST /ffmpeg/validate",
+        "GET /ffmpeg/presets",
+        "GET /ffmpeg/health",
+    }
 
 
 def test_register_describes_its_key(spec: dict[str, Any]) -> None:

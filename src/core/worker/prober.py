@@ -49,8 +49,8 @@ def _stream(stream: Any) -> dict[str, Any]:
     if stream.type == "video" and context:
         described |= {
             "codec": context.codec.canonical_name,
-            "width": context.width,
-            "height": context.height,
+            "width": context.width or None,  # PyAV cannot look into animated WebP
+            "height": context.height or None,
             "pixel_format": context.pix_fmt,
             "frame_rate": _rounded(stream.average_rate),
             "sample_aspect_ratio": _ratio(stream.sample_aspect_ratio),

@@ -5,7 +5,7 @@ from typing import Any
 from starlette.responses import Response
 
 from core.task import FailureCode
-from handlers.web import examples, models
+from handlers.web import examples, models, options
 from handlers.web.errors import CODES
 
 TAGS = [
@@ -18,6 +18,9 @@ Name a media URL and the ffmpeg command that you want, in two requests; read the
 1. `POST /ffmpeg/register` checks the command and the URLs and stores a task. Nothing runs yet.
 2. `POST /ffmpeg/execute/{{task_id}}` asks for a worker.
 3. `GET /ffmpeg/status/{{task_id}}` shows how far it is and, when it is completed, links to the outputs.
+
+**Without ffmpeg's words.** `options` say by field what is wished, and a `preset` (`GET /ffmpeg/presets`) is a command
+kept ready; either takes the place of `command`, and the task shows the command that it became.
 
 **Correlation.** Send `X-Correlation-Id` (or `Client-Correlation-Id`): 1 to 128 of `A-Z a-z 0-9 . _ : -`. It comes
 back on every answer, is kept with the task and stands in every log record. Without one, or with another kind of text
@@ -113,6 +116,8 @@ _BODY: dict[str, Any] = {
                 "examples": {
                     "one_output": {"summary": "one output", "value": examples.REGISTRATION},
                     "two_outputs": {"summary": "two outputs", "value": examples.TWO_OUTPUTS},
+                    "options": {"summary": "options instead of a command", "value": examples.WITH_OPTIONS},
+                    "preset": {"summary": "a preset instead of a command", "value": examples.WITH_PRESET},
                 }
             }
         }
@@ -124,7 +129,8 @@ REGISTER: dict[str, Any] = {
     "tags": ["Tasks"],
     "summary": "Register a task",
     "description": "Checks the command, the names and the URLs, without fetching anything, and stores the task as "
-    "`pending`. Nothing runs before it is executed; `?execute=true` does both in one call. With an `Idempotency-Key`, "
+    "`pending`. `options` and a `preset` become a command first, which the task then shows. "
+    "Nothing runs before it is executed; `?execute=true` does both in one call. With an `Idempotency-Key`, "
     "the same request can be sent again without making a second task.",
     "status_code": 201,
     "responses": {
@@ -174,6 +180,19 @@ VALIDATE: dict[str, Any] = {
         "default": _OTHER,
     },
     "openapi_extra": _BODY,
+}
+PRESETS: dict[str, Any] = {
+    "operation_id": "presets",
+    "tags": ["Tasks"],
+    "summary": "List the presets",
+    "description": "The commands that are kept ready, by name, each with its parameters: what they are, what they are "
+    "where nothing is said, and what they may be.",
+    "status_code": 200,
+    "responses": {
+        200: _answer(options.Presets, "Every preset.", {"presets": examples.PRESETS}),
+        500: _INTERNAL,
+        "default": _OTHER,
+    },
 }
 EXECUTE: dict[str, Any] = {
     "operation_id": "execute",
@@ -345,6 +364,7 @@ HEALTH: dict[str, Any] = {
 _ALL = (
     REGISTER,
     VALIDATE,
+    PRESETS,
     EXECUTE,
     STATUS,
     CANCEL,

@@ -75,6 +75,9 @@ _WORDS: Mapping[str, str] = {
     "too_short": "needs at least {min_length} entry.",
     "too_long": "must have at most {max_length} entries.",
     "bool_parsing": "must be true or false.",
+    "float_type": "must be a number.",
+    "number_or_text": "must be a number or text.",
+    "size": "must be a size such as 1280x720, or an object with width and height.",
 }
 _UNREADABLE_BODY = "The body could not be read as JSON in UTF-8."
 
@@ -131,10 +134,15 @@ def invalid(faults: Iterable[Mapping[str, Any]]) -> errors.InvalidArgument:
 
 
 def _field(fault: Mapping[str, Any]) -> str:
-    """`("body", "input_files", "a.mp4", "[key]")` is `input_files.a.mp4`; what concerns the whole body is `body`."""
+    """`("body", "input_files", "a.mp4", "[key]")` is `input_files.a.mp4`; what concerns the whole body is `body`.
+
+    The fields of options are named from there, as core names them too.
+    """
     place, *path = fault["loc"]
     if not path or fault["type"] == "json_invalid":  # whose path is a position in the text
         return str(place)
+    if path[0] == "options":
+        path = path[1:] or path
     return bounded(".".join(str(part) for part in path if part != "[key]"))
 
 

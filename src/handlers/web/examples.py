@@ -16,6 +16,21 @@ TWO_OUTPUTS: dict[str, Any] = {
     "input_files": {"input.mp4": "https://media.example.com/talks/opening.mp4"},
     "output_files": ["video.mp4", "audio.m4a"],
 }
+WITH_OPTIONS: dict[str, Any] = {
+    "options": {
+        "video": {"codec": "h264", "crf": 21, "fps": 25, "scale": "-2:720"},
+        "audio": {"codec": "aac", "bitrate": "128k", "channels": 2},
+        "trim": {"start": 5, "duration": "00:01:30"},
+    },
+    "input_files": {"input.mov": "https://media.example.com/talks/opening.mov"},
+    "output_filename": "output.mp4",
+}
+WITH_PRESET: dict[str, Any] = {
+    "preset": "web-mp4-720p",
+    "parameters": {"quality": "high", "audio_bitrate": "160k"},
+    "input_files": {"input.mov": "https://media.example.com/talks/opening.mov"},
+    "output_filename": "output.mp4",
+}
 
 _NO_PROGRESS = dict.fromkeys(("percent", "frame", "fps", "speed", "out_time_seconds", "eta_seconds"))
 _NO_TIMINGS = dict.fromkeys(("queued_seconds", "download_seconds", "transcode_seconds", "upload_seconds"))
@@ -213,6 +228,37 @@ INVALID: dict[str, Any] = {
     ],
 }
 
+_BOUNDS: dict[str, Any] = {"least": None, "most": None, "allowed": []}
+PRESETS: dict[str, Any] = {
+    "presets": [
+        {
+            "name": "web-mp4-720p",
+            "summary": "MP4 for the web, at most 720 lines: H.264 and AAC. Never scaled up.",
+            "extensions": ["mp4", "m4v"],
+            "gpu": True,
+            "parameters": [
+                {
+                    **_BOUNDS,
+                    "name": "quality",
+                    "type": "word",
+                    "description": "How much of the picture is kept, in the measure of the encoder.",
+                    "default": "balanced",
+                    "allowed": ["high", "balanced", "small"],
+                },
+                {
+                    **_BOUNDS,
+                    "name": "audio_bitrate",
+                    "type": "bitrate",
+                    "description": "Of the sound, which is stereo.",
+                    "default": "128k",
+                    "least": 32000,
+                    "most": 512000,
+                },
+            ],
+        }
+    ]
+}
+
 _CHECKS = {
     "task_store": {"ready": True, "detail": "tasks are stored in a table of DynamoDB"},
     "object_store": {"ready": True, "detail": "outputs are stored in a bucket of S3"},
@@ -238,13 +284,13 @@ NO_LOG = error(
     "The task has no log: none of its attempts has come to the end of a run of ffmpeg.",
     {"task_id": TASK_ID, "status": "queued"},
 )
-_MISSING = "command is required."
+_MISSING = "input_files is required."
 ERRORS: dict[str, dict[str, Any]] = {
     "UNAUTHENTICATED": error("UNAUTHENTICATED", "A key is needed: send one that this service knows as X-API-Key."),
     "INVALID_ARGUMENT": error(
         "INVALID_ARGUMENT",
         _MISSING,
-        {"field": "command", "errors": [{"field": "command", "message": _MISSING}]},
+        {"field": "input_files", "errors": [{"field": "input_files", "message": _MISSING}]},
     ),
     "COMMAND_NOT_ALLOWED": error(
         "COMMAND_NOT_ALLOWED",

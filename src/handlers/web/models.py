@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from core import health, preview, register, urls
 from core import task as domain
@@ -17,6 +17,8 @@ from core.errors import InvalidArgument
 from core.ports import ObjectStore, Page, Position
 from handlers.web import cursors, examples
 from handlers.web.errors import CODES
+from handlers.web.options import MAX_PARAMETERS, NumberOrText, Options
+from handlers.web.wire import Wire
 
 MAX_FILES = 64
 # A Lambda function's answer may have 6 MB, and nobody wants to wait for as much.
@@ -31,18 +33,26 @@ Metadata = Annotated[
 ]
 
 
-class Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, from_attributes=True)
-
-
 class Registration(Wire):
-    """One ffmpeg command, its inputs by name, and exactly one of `output_filename` and `output_files`."""
+    """What is to be done, in exactly one of `command`, `options` and `preset`; its inputs by name; and exactly one of
+    `output_filename` and `output_files`.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.REGISTRATION]})
 
-    command: Annotated[str, Field(min_length=1)] = Field(
+    command: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
         description="The ffmpeg command, written with the names of `input_files` and of the outputs. "
         "A leading `ffmpeg` is allowed.",
+    )
+    options: Options | None = Field(
+        default=None, description="Instead of a command, what is wished of one output of one input."
+    )
+    preset: str | None = Field(
+        default=None, description="Instead of a command, the name of one that is kept ready, for one input and output."
+    )
+    parameters: Annotated[dict[str, NumberOrText], Field(max_length=MAX_PARAMETERS)] | None = Field(
+        default=None, description="What the preset leaves open; each has a default."
     )
     input_files: Annotated[dict[str, str], Field(max_length=MAX_FILES)] = Field(
         description="Each name in the command, and the URL its bytes come from: http, https, or s3 of a listed bucket. "
@@ -77,9 +87,16 @@ class Registration(Wire):
     )
 
     def to_domain(self) -> register.Registration:
-        """Raises InvalidArgument unless the outputs are given in exactly one way, each once."""
+        """Raises InvalidArgument unless it is written in exactly one way, and the outputs too, each once."""
+        if sum(way is not None for way in (self.command, self.options, self.preset)) != 1:
+            raise _fault("command", "Give exactly one of command, options and preset.")
+        if self.parameters is not None and self.preset is None:
+            raise _fault("parameters", "parameters go with a preset: name one, or leave them out.")
         return register.Registration(
-            command=self.command,
+            command=self.command or "",
+            options=self.options.to_domain() if self.options else None,
+            preset=self.preset,
+            parameters=self.parameters,
             input_files=self.input_files,
             output_files=self._output_names(),
             callback_url=self.callback_url,

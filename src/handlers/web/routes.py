@@ -29,7 +29,7 @@ from core.result import result_key
 from core.seen import STRANGER, SeenTasks
 from core.settings import Settings
 from core.task import Status, Task
-from handlers.web import cursors, log_keys, models
+from handlers.web import cursors, log_keys, models, options
 from handlers.web.sign_in import caller
 
 # How often progress is stored, and so how soon it is worth asking again.
@@ -117,8 +117,14 @@ class Operations:
             policy=settings.url_policy,
             max_output_bytes=settings.max_output_bytes,
             most_seconds=settings.task_timeout_seconds,
+            presets_dir=settings.presets_dir,
         )
         return _json(models.shown_preview(found), 200)
+
+    def presets(self) -> Response:
+        from core import presets  # only here: most callers never ask
+
+        return _json(options.shown_presets(presets.shelf(self.settings.presets_dir)), 200)
 
     def execute(self, task_id: TaskId) -> Response:
         return self._shown(self._executed(_checked(task_id)), 202)
@@ -201,6 +207,7 @@ def install(app: FastAPI, operations: Operations, *, words: Callable[[str], dict
     post_json = post | {"dependencies": [Depends(json_body)]}
     add("/ffmpeg/register", operations.register, **post_json, **words("register"))
     add("/ffmpeg/validate", operations.validate, **post_json, **words("validate"))
+    add("/ffmpeg/presets", operations.presets, **get, **words("presets"))
     add("/ffmpeg/execute/{task_id}", operations.execute, **post, **words("execute"))
     add("/ffmpeg/status/{task_id}", operations.status, **get, **words("status"))
     add("/ffmpeg/cancel/{task_id}", operations.cancel, **post, **words("cancel"))
