@@ -24,7 +24,7 @@ from core.task import (
     Stream,
     Timings,
 )
-from handlers.web import models, wire
+from handlers.web import models, registration, wire
 from handlers.web import options as wire_options
 from handlers.web.routes import poll_seconds
 from support.builders import NOW, an_output, task_in
@@ -48,14 +48,14 @@ def shown(task: domain.Task) -> models.Task:
 
 
 def test_registration_with_one_output_becomes_the_domains() -> None:
-    body = models.Registration.model_validate({**BODY, "output_filename": "b.mp4"})
+    body = registration.Registration.model_validate({**BODY, "output_filename": "b.mp4"})
     assert body.to_domain() == register.Registration(
         command="-i a.mp4 b.mp4", input_files={"a.mp4": "https://media.example.com/a"}, output_files=("b.mp4",)
     )
 
 
 def test_registration_keeps_the_order_of_its_outputs() -> None:
-    body = models.Registration.model_validate({**BODY, "output_files": ["z.mp4", "a.mp4", "m.mp4"]})
+    body = registration.Registration.model_validate({**BODY, "output_files": ["z.mp4", "a.mp4", "m.mp4"]})
     assert body.to_domain().output_files == ("z.mp4", "a.mp4", "m.mp4")
 
 
@@ -70,14 +70,14 @@ def test_registration_keeps_the_order_of_its_outputs() -> None:
 )
 def test_registration_wants_outputs_in_one_way(outputs: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        models.Registration.model_validate({**BODY, **outputs}).to_domain()
+        registration.Registration.model_validate({**BODY, **outputs}).to_domain()
     assert refused.value.details == {"field": field}
 
 
 @pytest.mark.parametrize("name", ["batch_id", "destination"])
 def test_registration_takes_no_field_that_is_not_there_yet(name: str) -> None:
     with pytest.raises(ValidationError):
-        models.Registration.model_validate({**BODY, "output_filename": "b.mp4", name: None})
+        registration.Registration.model_validate({**BODY, "output_filename": "b.mp4", name: None})
 
 
 @pytest.mark.parametrize("status", list(Status))
@@ -143,7 +143,9 @@ def test_notices_are_shown_as_they_stand() -> None:
 
 
 def test_registration_takes_a_callback_url() -> None:
-    body = models.Registration.model_validate({**BODY, "output_filename": "b.mp4", "callback_url": "https://a.b/c"})
+    body = registration.Registration.model_validate(
+        {**BODY, "output_filename": "b.mp4", "callback_url": "https://a.b/c"}
+    )
     assert body.to_domain().callback_url == "https://a.b/c"
 
 
@@ -255,7 +257,7 @@ ONE = {"input_files": BODY["input_files"], "output_filename": "b.mp4"}
 
 def test_options_become_the_domains() -> None:
     video = {"codec": "h264", "crf": 20, "fps": "25", "scale": {"width": 640}, "preset": 5, "bitrate": None}
-    body = models.Registration.model_validate(
+    body = registration.Registration.model_validate(
         {**ONE, "options": {"video": video, "audio": None, "trim": {"start": 1.5}, "extra_args": ["-shortest"]}}
     )
     assert body.to_domain().options == form.Options(
@@ -268,7 +270,7 @@ def test_options_become_the_domains() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"video": {}, "audio": {}, "trim": None, "container": None}])
 def test_options_that_are_left_out_are_those_of_the_domain(options: dict[str, Any]) -> None:
-    body = models.Registration.model_validate({**ONE, "options": options})
+    body = registration.Registration.model_validate({**ONE, "options": options})
     assert body.to_domain() == register.Registration(
         options=form.Options(), input_files=BODY["input_files"], output_files=("b.mp4",)
     )
@@ -294,7 +296,7 @@ def test_each_wish_has_its_field_on_the_wire(model: tuple[type[wire.Wire], type[
 )
 def test_a_task_is_written_in_one_way(ways: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        models.Registration.model_validate({**ONE, **ways}).to_domain()
+        registration.Registration.model_validate({**ONE, **ways}).to_domain()
     assert refused.value.details == {"field": field}
 
 

@@ -29,7 +29,7 @@ from core.result import result_key
 from core.seen import STRANGER, SeenTasks
 from core.settings import Settings
 from core.task import Status, Task
-from handlers.web import cursors, log_keys, models, options
+from handlers.web import cursors, log_keys, models, options, registration
 from handlers.web.sign_in import caller
 
 # How often progress is stored, and so how soon it is worth asking again.
@@ -91,7 +91,7 @@ class Operations:
         return replace(self.all_services, store=store)
 
     def register(
-        self, body: models.Registration, execute: ExecuteToo = False, idempotency_key: IdempotencyKey = None
+        self, body: registration.Registration, execute: ExecuteToo = False, idempotency_key: IdempotencyKey = None
     ) -> Response:
         task, again = register(
             self.services.store,
@@ -110,7 +110,7 @@ class Operations:
             task = self._executed(task.task_id)
         return self._shown(task, 200 if again else 201, {"Location": f"/ffmpeg/status/{task.task_id}"})
 
-    def validate(self, body: models.Registration) -> Response:
+    def validate(self, body: registration.Registration) -> Response:
         settings = self.settings
         found = preview(
             body.to_domain(),
