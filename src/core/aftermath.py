@@ -9,13 +9,12 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from enum import Enum
 
-from core import moves
+from core import each, moves
 from core.change import change
-from core.errors import Conflict, TaskNotFound
+from core.errors import Conflict
 from core.ports import NotDelivered, Services
 from core.task import Notice, Status, Task
 
@@ -145,19 +144,11 @@ def sweep(services: Services, *, now: datetime, limit: int = 200, stopped: Calla
     """
     began = time.monotonic()
 
-    def moved(task: Task) -> bool:
+    def attended(task: Task) -> Task | None:
         if stopped():
-            return False
+            return task
         # Others were waited for first: a notice that is sent late is also due again late.
         late = timedelta(seconds=time.monotonic() - began)
-        try:
-            left = attend(services, task, now=now + late)
-            return left is None or left.version != task.version
-        except (Conflict, TaskNotFound):
-            return True  # by somebody else
-        except Exception:  # one of them is not to keep us from the others
-            log.exception("not attended to", extra={"action": "sweep_failed", "task_id": task.task_id})
-            return False
+        return attend(services, task, now=now + late)
 
-    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="aftermath") as pool:
-        return sum(pool.map(moved, services.store.due(now, limit=limit, live=False)))
+    return each.moved(services.store.due(now, limit=limit, live=False), attended, parallel=PARALLEL)

@@ -8,12 +8,11 @@ left to do for tasks that have ended is in aftermath.py.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
-from core import moves
+from core import each, moves
 from core.change import ROUNDS, change
 from core.errors import (
     Conflict,
@@ -22,7 +21,6 @@ from core.errors import (
     FenceLost,
     InternalError,
     TaskEnded,
-    TaskNotFound,
     TaskNotReady,
 )
 from core.ports import JobState, Services, Sighting
@@ -127,7 +125,9 @@ def sweep(services: Services, *, now: datetime, limit: int = 500) -> int:
     jobs = _asked(services, to_ask)
     if jobs is None:
         tasks = [task for task in tasks if task not in to_ask]
-    return _for_each(tasks, lambda task: attend(services, task, now=now, job=(jobs or {}).get(task.task_id)))
+    return each.moved(
+        tasks, lambda task: attend(services, task, now=now, job=(jobs or {}).get(task.task_id)), parallel=PARALLEL
+    )
 
 
 def look_after(services: Services, task_id: str, *, now: datetime, job: Sighting | None = None) -> Task:
@@ -165,20 +165,6 @@ def _asked(services: Services, tasks: Sequence[Task]) -> Mapping[str, Sighting] 
     except (DispatchDelayed, DispatchUnavailable) as error:
         log.warning("the dispatcher cannot be asked", extra={"action": "sweep_ask"}, exc_info=error)
         return None
-
-
-def _for_each(tasks: Sequence[Task], attend: Callable[[Task], Task]) -> int:
-    def moved(task: Task) -> bool:
-        try:
-            return attend(task).version != task.version
-        except (Conflict, TaskNotFound):
-            return True  # by somebody else
-        except Exception:  # one of them is not to keep us from the others
-            log.exception("not attended to", extra={"action": "sweep_failed", "task_id": task.task_id})
-            return False
-
-    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="sweep") as pool:
-        return sum(pool.map(moved, tasks))
 
 
 def reconcile(services: Services, *, now: datetime) -> list[Task]:

@@ -24,9 +24,8 @@ from support import containment, footage, lambda_process, moto_server
 from support.lambda_process import LambdaProcess
 from support.moto_server import Moto
 from support.source_server import MEDIA, SourceServer, serving
+from support.submitted import EVENTS, call, executed, job_of
 
-EVENTS = lambda_process.ROOT / "events"
-PLACEHOLDER = "00000000-0000-4000-8000-000000000000"
 CLIP = "bigbuckbunny.mp4"
 TRANSCODE = "-i in.mp4 -vf scale=-2:240 -c:v libx264 -preset ultrafast -c:a aac -ac 2 out.mp4"
 LONG = "-i in.mp4 -c:v libx264 -preset slower -c:a copy out.mp4"
@@ -42,35 +41,6 @@ def source() -> Iterator[SourceServer]:
 def function(aws: Moto, tmp_path: Path) -> Iterator[LambdaProcess]:
     with lambda_process.started({**aws.env, **moto_server.SETTINGS}, tmp_path) as started:
         yield started
-
-
-def call(function: LambdaProcess, name: str, *, task_id: str = PLACEHOLDER, body: Any = None) -> dict[str, Any]:
-    """What the function answers to the event of that name."""
-    event = json.loads((EVENTS / f"{name}.json").read_text().replace(PLACEHOLDER, task_id))
-    if body is not None:
-        event |= {"body": json.dumps(body), "isBase64Encoded": False}
-    answer = function.invoke(event)
-    assert answer["statusCode"] < 300, answer
-    answered: dict[str, Any] = json.loads(answer["body"])
-    return answered
-
-
-def executed(
-    function: LambdaProcess, command: str, url: str, output: str = "out.mp4", input_name: str = "in.mp4"
-) -> str:
-    body = {"command": command, "input_files": {input_name: url}, "output_filename": output}
-    task_id: str = call(function, "register", body=body)["task_id"]
-    assert call(function, "execute", task_id=task_id)["status"] == "queued"
-    return task_id
-
-
-def submitted_job(task_id: str) -> dict[str, Any]:
-    """The one job that was submitted for the task, as AWS Batch describes it."""
-    batch = boto3.client("batch")
-    summaries = batch.list_jobs(jobQueue=moto_server.QUEUE, filters=[{"name": "JOB_NAME", "values": ["task-*"]}])
-    found = batch.describe_jobs(jobs=[job["jobId"] for job in summaries["jobSummaryList"]])["jobs"]
-    (job,) = [dict(job) for job in found if job["jobName"] == f"task-{task_id}"]
-    return job
 
 
 def start(job: Mapping[str, Any], aws: Moto, folder: Path) -> "subprocess.Popen[bytes]":
@@ -94,10 +64,10 @@ def test_url_to_s3_through_lambda_and_batch(
     aws: Moto, function: LambdaProcess, source: SourceServer, tmp_path: Path
 ) -> None:
     # given a task that was registered and executed through the Lambda function
-    task_id = executed(function, TRANSCODE, f"{source.url}/media/{CLIP}?token=hunter2")
+    task_id = executed(function, TRANSCODE, {"in.mp4": f"{source.url}/media/{CLIP}?token=hunter2"}, "out.mp4")
 
     # when the job that this submitted is run
-    assert run(submitted_job(task_id), aws, tmp_path) == 0
+    assert run(job_of(task_id), aws, tmp_path) == 0
 
     # then status has the S3 URL, and behind it is the video
     task = call(function, "status", task_id=task_id)
@@ -134,8 +104,8 @@ def leftovers(folder: Path) -> list[Path]:
 def test_second_job_for_the_same_task_ends_at_once(
     aws: Moto, function: LambdaProcess, source: SourceServer, tmp_path: Path
 ) -> None:
-    task_id = executed(function, TRANSCODE, f"{source.url}/media/{CLIP}")
-    job = submitted_job(task_id)
+    task_id = executed(function, TRANSCODE, {"in.mp4": f"{source.url}/media/{CLIP}"}, "out.mp4")
+    job = job_of(task_id)
     assert run(job, aws, tmp_path) == 0
     before = call(function, "status", task_id=task_id)
 
@@ -153,10 +123,10 @@ def without_links(task: dict[str, Any]) -> dict[str, Any]:
 def test_failure_is_recorded_and_exits_with_success(
     aws: Moto, function: LambdaProcess, source: SourceServer, tmp_path: Path
 ) -> None:
-    task_id = executed(function, TRANSCODE, f"{source.url}/status/404")
+    task_id = executed(function, TRANSCODE, {"in.mp4": f"{source.url}/status/404"}, "out.mp4")
 
     # a job that is run again would not help: AWS Batch must not retry it
-    assert run(submitted_job(task_id), aws, tmp_path) == 0
+    assert run(job_of(task_id), aws, tmp_path) == 0
 
     task = call(function, "status", task_id=task_id)
     assert (task["status"], task["error"]) == (
@@ -173,8 +143,8 @@ def test_failure_is_recorded_and_exits_with_success(
 def test_reclaimed_instance_returns_the_task_for_the_next_attempt(
     aws: Moto, function: LambdaProcess, source: SourceServer, tmp_path: Path
 ) -> None:
-    task_id = executed(function, LONG, f"{source.url}/media/{CLIP}")
-    job = submitted_job(task_id)
+    task_id = executed(function, LONG, {"in.mp4": f"{source.url}/media/{CLIP}"}, "out.mp4")
+    job = job_of(task_id)
     worker = start(job, aws, tmp_path)
     deadline = time.monotonic() + 30
     while call(function, "status", task_id=task_id)["stage"] != "transcoding":
@@ -199,7 +169,7 @@ def test_playlist_goes_to_s3_with_its_segments(
     task_id = executed(
         function, "-i in.mp4 -c copy -f hls -hls_time 1 out.m3u8", f"{source.url}/media/{CLIP}", "out.m3u8"
     )
-    assert run(submitted_job(task_id), aws, tmp_path) == 0
+    assert run(job_of(task_id), aws, tmp_path) == 0
 
     objects = boto3.client("s3").list_objects_v2(Bucket=moto_server.BUCKET, Prefix=f"outputs/{task_id}/")["Contents"]
     names = {item["Key"].rpartition("/")[2]: item["LastModified"] for item in objects}
@@ -219,8 +189,10 @@ def test_memory_of_the_worker_is_bounded_whatever_the_size(aws: Moto, function: 
     assert (media / "large.wav").stat().st_size > 250_000_000
 
     with serving(media) as source:
-        task_id = executed(function, "-i in.wav -c copy out.wav", f"{source.url}/large/large.wav", "out.wav", "in.wav")
-        worker = start(submitted_job(task_id), aws, tmp_path)
+        task_id = executed(
+            function, "-i in.wav -c copy out.wav", {"in.wav": f"{source.url}/large/large.wav"}, "out.wav"
+        )
+        worker = start(job_of(task_id), aws, tmp_path)
         peak = 0
         while worker.poll() is None:
             peak = max(peak, peak_memory_bytes(worker.pid))
@@ -272,7 +244,7 @@ def reader(aws: Moto, tmp_path: Path) -> Iterator[LambdaProcess]:
 
 
 def run_reading(task_id: str, aws: Moto, folder: Path, **settings: str) -> int:
-    job = submitted_job(task_id)
+    job = job_of(task_id)
     more = {"INPUT_BUCKETS": INPUTS, **settings}
     job["container"]["environment"] += [{"name": name, "value": value} for name, value in more.items()]
     return run(job, aws, folder)
@@ -280,7 +252,7 @@ def run_reading(task_id: str, aws: Moto, folder: Path, **settings: str) -> int:
 
 def test_object_of_a_listed_bucket_is_an_input(aws: Moto, reader: LambdaProcess, tmp_path: Path) -> None:
     boto3.client("s3").upload_file(str(MEDIA / CLIP), INPUTS, "2026/my clip?.mp4")
-    task_id = executed(reader, "-i in.mp4 -c copy out.mp4", f"s3://{INPUTS}/2026/my clip?.mp4")
+    task_id = executed(reader, "-i in.mp4 -c copy out.mp4", {"in.mp4": f"s3://{INPUTS}/2026/my clip?.mp4"}, "out.mp4")
 
     assert run_reading(task_id, aws, tmp_path) == 0
 
@@ -294,7 +266,7 @@ def test_object_that_is_missing_or_too_large_fails_the_task(aws: Moto, reader: L
     boto3.client("s3").put_object(Bucket=INPUTS, Key="large.mp4", Body=b"x" * 2000)
     errors = {}
     for key in ("missing.mp4", "large.mp4"):
-        task_id = executed(reader, TRANSCODE, f"s3://{INPUTS}/{key}")
+        task_id = executed(reader, TRANSCODE, {"in.mp4": f"s3://{INPUTS}/{key}"}, "out.mp4")
         assert run_reading(task_id, aws, tmp_path, MAX_INPUT_BYTES="1000") == 0
         errors[key] = call(reader, "status", task_id=task_id)["error"]
 
@@ -310,7 +282,7 @@ def test_object_that_is_missing_or_too_large_fails_the_task(aws: Moto, reader: L
 
 def test_worker_reads_no_bucket_that_is_no_longer_listed(aws: Moto, reader: LambdaProcess, tmp_path: Path) -> None:
     boto3.client("s3").upload_file(str(MEDIA / CLIP), INPUTS, "a.mp4")
-    task_id = executed(reader, TRANSCODE, f"s3://{INPUTS}/a.mp4")
+    task_id = executed(reader, TRANSCODE, {"in.mp4": f"s3://{INPUTS}/a.mp4"}, "out.mp4")
 
     assert run_reading(task_id, aws, tmp_path, INPUT_BUCKETS="") == 0
 
@@ -332,7 +304,7 @@ def test_bucket_that_is_not_listed_is_refused_at_register(function: LambdaProces
 def test_worker_judges_the_stored_url_again(
     aws: Moto, function: LambdaProcess, source: SourceServer, tmp_path: Path
 ) -> None:
-    task_id = executed(function, TRANSCODE, f"{source.url}/media/{CLIP}")
+    task_id = executed(function, TRANSCODE, {"in.mp4": f"{source.url}/media/{CLIP}"}, "out.mp4")
 
     assert run_reading(task_id, aws, tmp_path, ALLOW_PRIVATE_NETWORKS="") == 0
 
