@@ -166,9 +166,8 @@ def test_reclaimed_instance_returns_the_task_for_the_next_attempt(
 def test_playlist_goes_to_s3_with_its_segments(
     aws: Moto, function: LambdaProcess, source: SourceServer, tmp_path: Path
 ) -> None:
-    task_id = executed(
-        function, "-i in.mp4 -c copy -f hls -hls_time 1 out.m3u8", f"{source.url}/media/{CLIP}", "out.m3u8"
-    )
+    command = "-i in.mp4 -c copy -f hls -hls_time 1 out.m3u8"
+    task_id = executed(function, command, {"in.mp4": f"{source.url}/media/{CLIP}"}, "out.m3u8")
     assert run(job_of(task_id), aws, tmp_path) == 0
 
     objects = boto3.client("s3").list_objects_v2(Bucket=moto_server.BUCKET, Prefix=f"outputs/{task_id}/")["Contents"]
