@@ -34,6 +34,13 @@ def test_a_long_journal_loses_its_beginning(line: str) -> None:
     assert (first, set(rest), last) == ("(what came before is left out)", {line}, "the end")
 
 
+def test_a_long_journal_keeps_its_end_in_order() -> None:
+    journal = Journal()
+    journal.add(*map(str, range(20_000)))
+    kept = [int(line) for line in journal.text().splitlines()[1:]]
+    assert kept == list(range(kept[0], 20_000))
+
+
 def test_a_journal_that_just_fits_is_whole() -> None:
     journal = Journal()
     journal.add("x" * (MAX_BYTES - 32))
