@@ -83,3 +83,9 @@ def test_no_output_can_have_the_key_of_a_log(services: Services) -> None:
     task = task_in(Status.COMPLETED)
     assert not services.log_key(task, 1).startswith(f"{services.folder(task)}/")
     assert services.log_key(task, 1).startswith(f"{services.output_prefix}/")
+
+
+def test_a_journal_whose_end_is_wordier_than_its_beginning_is_bounded_too() -> None:
+    journal = Journal()
+    journal.add(*["a"] * 30_000, *["x" * 500] * 500)
+    assert MAX_BYTES - 1000 < len(journal.text()) <= MAX_BYTES
