@@ -13,7 +13,7 @@ import pytest
 
 from core import moves
 from core.errors import TaskChanged
-from core.task import Ending, Notice, Status, Task, Timings
+from core.task import Notice, Status, Task, Timings
 from handlers.web import models
 from support import api_server
 from support.api_server import ONE_OUTPUT, Api
@@ -279,5 +279,5 @@ def test_an_attempt_shows_how_it_ended_but_not_where_it_ran(api: Api) -> None:
     api.store.replace(lost, task)
     shown = task_of(api.http.get(f"/ffmpeg/status/{task.task_id}"))
     times = {name: shown["attempts"][0][name] for name in ("started_at", "finished_at")}
-    assert shown["attempts"] == [{"number": 1, **times, "ending": Ending.LOST.value, "code": None, "message": None}]
+    assert shown["attempts"] == [{"number": 1, **times, "ending": "lost", "code": None, "message": None, "note": None}]
     assert (shown["status"], shown["attempt"], shown["error"]) == ("queued", 1, None)
