@@ -69,6 +69,7 @@ def test_register_stores_a_pending_task_and_shows_it(api: Api) -> None:
         "timings": timings,
         "attempt": 0,
         "attempts": [],
+        "compute": "cpu",
         "queue_reason": None,
         "created_at": task["created_at"],
         "queued_at": None,
