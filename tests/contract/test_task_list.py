@@ -154,6 +154,32 @@ def test_a_rare_status_is_looked_for_in_bounded_pages(aws: Moto) -> None:
     assert found[0].tasks == []
 
 
+def test_a_status_that_some_have_is_listed_in_order_through_bounded_pages(aws: Moto) -> None:
+    """The shards are looked down to different depths, and a page goes no further than the least of them."""
+    store = DynamoTaskStore(moto_server.TABLE, most_looked_at=3)
+    made = [
+        store.create(task_in(Status.PENDING if number % 3 else Status.FAILED, created_at=NOW + number * SECOND))
+        for number in range(48)
+    ][::-1]
+    found = listed(store, limit=5, status=Status.PENDING)
+    assert found == [task for task in made if task.status is Status.PENDING]
+
+
+def test_what_the_index_says_of_a_status_is_judged_by_the_task(aws: Moto) -> None:
+    """An index lags behind its table."""
+    store = DynamoTaskStore(moto_server.TABLE)
+    task = store.create(task_in(Status.PENDING))
+    boto3.client("dynamodb").update_item(
+        TableName=moto_server.TABLE,
+        Key={"task_id": {"S": task.task_id}},
+        UpdateExpression="SET #status = :status",
+        ExpressionAttributeNames={"#status": "status"},
+        ExpressionAttributeValues={":status": {"S": "failed"}},
+    )
+    assert listed(store, limit=5, status=Status.FAILED) == []
+    assert listed(store, limit=5) == [task]
+
+
 def test_a_heartbeat_leaves_the_list_as_it_is(aws: Moto) -> None:
     """A write costs in an index only when what it holds is changed."""
     store = DynamoTaskStore(moto_server.TABLE)

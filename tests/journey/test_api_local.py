@@ -77,6 +77,8 @@ def test_register_stores_a_pending_task_and_shows_it(api: Api) -> None:
         "finished_at": None,
         "expires_at": None,
         "purged_at": None,
+        "timeout_seconds": None,
+        "metadata": {},
         "correlation_id": "order-1",
         "key_name": None,
         "callback_url": None,

@@ -13,7 +13,7 @@ import pytest
 
 from core import moves
 from core.errors import TaskChanged
-from core.task import Ending, Notice, Status, Task, Timings
+from core.task import Notice, Status, Task, Timings
 from handlers.web import models
 from support import api_server
 from support.api_server import ONE_OUTPUT, Api

@@ -34,6 +34,13 @@ def test_a_long_journal_loses_its_beginning(line: str) -> None:
     assert (first, set(rest), last) == ("(what came before is left out)", {line}, "the end")
 
 
+def test_a_long_journal_keeps_its_end_in_order() -> None:
+    journal = Journal()
+    journal.add(*map(str, range(20_000)))
+    kept = [int(line) for line in journal.text().splitlines()[1:]]
+    assert kept == list(range(kept[0], 20_000))
+
+
 def test_a_journal_that_just_fits_is_whole() -> None:
     journal = Journal()
     journal.add("x" * (MAX_BYTES - 32))
@@ -76,3 +83,9 @@ def test_no_output_can_have_the_key_of_a_log(services: Services) -> None:
     task = task_in(Status.COMPLETED)
     assert not services.log_key(task, 1).startswith(f"{services.folder(task)}/")
     assert services.log_key(task, 1).startswith(f"{services.output_prefix}/")
+
+
+def test_a_journal_whose_end_is_wordier_than_its_beginning_is_bounded_too() -> None:
+    journal = Journal()
+    journal.add(*["a"] * 30_000, *["x" * 500] * 500)
+    assert MAX_BYTES - 1000 < len(journal.text()) <= MAX_BYTES

@@ -34,7 +34,7 @@ WRONG = [
     "", "x", "=", "==", "AAAA", "ü", "%", "a" * 10_000, "-1", "null", '{"a":1}', encoded(""), encoded("a b"),
     encoded("2026-01-15T09:30:00+00:00"), encoded("2026-01-15T09:30:00 x"), encoded("2026-01-15T09:30:00+02:00 x"),
     encoded("2026-01-15T09:30:00+00:00 x y"), encoded("2026-01-15T09:30:00+00:00 x#"), encoded("2026-99-15T09:30Z x"),
-    encoded("0001-01-01T00:00:00+00:00 x"), f" {examples.CURSOR}", f"{examples.CURSOR}\n",
+    encoded("0001-01-01T00:00:00+00:00 x"), f" {examples.CURSOR}", f"{examples.CURSOR}\n", f"!!!!{examples.CURSOR}",
 ]  # fmt: skip
 
 
