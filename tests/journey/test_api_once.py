@@ -279,6 +279,6 @@ def test_an_attempt_shows_how_it_ended_but_not_where_it_ran(api: Api) -> None:
     api.store.replace(lost, task)
     shown = task_of(api.http.get(f"/ffmpeg/status/{task.task_id}"))
     times = {name: shown["attempts"][0][name] for name in ("started_at", "finished_at")}
-    said = {"ending": Ending.LOST.value, "code": None, "message": None, "note": None}
+    said = {"ending": "lost", "code": None, "message": None, "note": None}
     assert shown["attempts"] == [{"number": 1, **times, **said}]
     assert (shown["status"], shown["attempt"], shown["error"]) == ("queued", 1, None)
