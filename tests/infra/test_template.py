@@ -55,6 +55,7 @@ NOT_OF_FUNCTIONS = {
     "max_memory_bytes": "the worker's, which asks the machine",
     "stall_seconds": "the default is good",
     "retry_delay_seconds": "the default is good",
+    "presets_dir": "a function has those of its package; there is no folder beside it",
     "allow_private_networks": "there are none to be opened",
     "host": "one machine's",
     "port": "one machine's",

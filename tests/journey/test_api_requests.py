@@ -58,7 +58,7 @@ def with_(**changes: Any) -> dict[str, Any]:
         (with_(output_filename=..., output_files="output.mp4"), "output_files"),
         (with_(output_filename=..., output_files=["output.mp4", 5]), "output_files.1"),
         (with_(output_filename=..., output_files=["output.mp4", "output.mp4"]), "output_files"),
-        (with_(preset="web"), "preset"),
+        (with_(preset="web"), "command"),  # two ways at once
         (with_(Command="x"), "Command"),
         ([ONE_OUTPUT], "body"),
         ("text", "body"),

@@ -65,7 +65,8 @@ POINTS: Mapping[str, Point] = {
     ),
     "claimed": Point(call="store.replace", matches=_from(Status.QUEUED, to=Status.RUNNING)),
     "downloaded": Point(call="store.replace", after=False, matches=_transcoding),
-    "transcoding": Point(call="store.replace", matches=_transcoding, waits=_ffmpeg_runs),
+    # From the claim on, and not from the report of the stage: a short transcode may be over before that.
+    "transcoding": Point(call="store.replace", matches=_from(Status.QUEUED, to=Status.RUNNING), waits=_ffmpeg_runs),
     "transcoded": Point(call="objects.put_file", after=False),
     "uploading": Point(call="objects.put_file"),
     "uploaded": Point(call="store.replace", after=False, matches=_from(Status.RUNNING, to=Status.COMPLETED)),
