@@ -31,7 +31,7 @@ print(json.dumps({
     "no_new_privileges": status["NoNewPrivs"], "seccomp": status["Seccomp"],
     "written": {path: tried(lambda: open(f"{path}/new", "w").close())
                 for path in ("/", "/app/src", "/opt/venv", "/etc", "/tmp", "/usr", "/work")},
-    "run": run("/work/program"),
+    "run": run(os.path.join("/work", "program")),
 }))
 """
 

@@ -77,9 +77,9 @@ def test_link_of_an_s3_compatible_store_becomes_a_file_of_the_service(
     assert health["status"] == "healthy"
     assert "strict: landlock" in str(health)
     # and all that it leaves is in its volume, under the image's user
-    data = tmp_path / "work/data"
+    data = tmp_path / "work"
     assert (data / "tasks.db").stat().st_uid == 10001
-    assert list((tmp_path / "work/scratch").iterdir()) == []
+    assert list((data / "scratch").iterdir()) == []
 
 
 def test_health_check_of_compose_tells_a_service_that_answers_from_one_that_does_not(

@@ -34,7 +34,7 @@ def test_compose_sets_only_settings_and_they_are_accepted() -> None:
     assert set(environment) - SETTINGS == set()
     settings = Settings.from_env(environment)
     assert (settings.backend, settings.host, settings.sandbox) == ("local", "0.0.0.0", "auto")
-    assert {settings.data_dir.parent, settings.scratch.parent} == {Path("/work")}
+    assert (settings.data_dir, settings.scratch) == (Path("/work"), Path("/work", "scratch"))
 
 
 def test_compose_publishes_on_loopback_only() -> None:
