@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from core.settings import Settings
 from handlers.web.app import create_app
 from support import lambda_package, lambda_process, moto_server
 from support.lambda_process import ROOT, LambdaProcess
@@ -98,8 +99,10 @@ def test_every_function_has_the_same_package_and_so_has_every_build(
 
     template = yaml.safe_load((built / "template.yaml").read_text())
     assert template["Parameters"]["PythonRuntime"]["Default"] == lambda_package.RUNTIME
+    for_all = template["Globals"]["Function"]
+    assert (for_all["Runtime"], for_all["Architectures"]) == ({"Ref": "PythonRuntime"}, ["arm64"])
     for made in functions.values():
-        assert (made["Runtime"], made["Architectures"]) == ({"Ref": "PythonRuntime"}, ["arm64"])
+        assert not made.keys() & {"Runtime", "Architectures"}  # they are those of all
         assert lambda_package.digests(built / made["CodeUri"]) == again
 
 
@@ -133,22 +136,20 @@ def test_every_module_has_its_bytecode_and_every_package_its_licence(package: Pa
 
 def test_the_api_answers_from_the_package(start: Any) -> None:
     with start("ApiFunction") as function:
-        names = ("register", "execute", "status", "cancel", "notify", "health")
+        names = ["register", "register_options", "register_preset", "presets", "execute", "status", "cancel"]
+        names += ["notify", "result", "log", "delete", "tasks", "health"]
         answers = {name: function.invoke(event(name)) for name in names}
         spec = function.invoke(asking_for("/openapi.json"))
 
     # The ids in the events are of no task.
     assert {name: answer["statusCode"] for name, answer in answers.items()} == {
-        "register": 201,
-        "execute": 404,
-        "status": 404,
-        "cancel": 404,
-        "notify": 404,
-        "health": 200,
+        **dict.fromkeys(("register", "register_options", "register_preset"), 201),
+        **dict.fromkeys(("execute", "status", "cancel", "notify", "result", "log", "delete"), 404),
+        **dict.fromkeys(("presets", "tasks", "health"), 200),
     }
     assert "pydantic.v1" not in answers["health"]["loaded"]
     assert "handlers.web.docs" not in answers["health"]["loaded"]
-    described = create_app(cast(Any, None), cast(Any, None), ffmpeg_version="").openapi()
+    described = create_app(cast(Any, None), Settings(), ffmpeg_version="").openapi()
     assert json.loads(spec["body"]) == json.loads(json.dumps(described))
 
 
