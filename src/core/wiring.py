@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from core import sweep
 from core.ports import Channel, Services
-from core.settings import SECRET_ARN, Settings
+from core.settings import SECRET_ARN, Settings, SettingsInvalid
 from core.task import Task
 
 if TYPE_CHECKING:
@@ -56,13 +56,16 @@ def signing(settings: Settings) -> Settings:
 
 
 def with_keys(env: Mapping[str, str]) -> Mapping[str, str]:
-    """The environment with what API_KEYS leads to, where on AWS it names a secret."""
+    """The environment with what API_KEYS leads to, where on AWS it names a secret. Raises SettingsInvalid."""
     named = env.get("API_KEYS", "")
     if env.get("BACKEND") != "aws" or not SECRET_ARN.search(named):
         return env
     from core.aws import secrets
 
-    return {**env, "API_KEYS": secrets.read(named)}
+    entries = secrets.read(named)
+    if not entries:  # which would read as no sign-in at all
+        raise SettingsInvalid(["API_KEYS leads to a secret that is empty; put the entries of the keys there"])
+    return {**env, "API_KEYS": entries}
 
 
 def channels(settings: Settings, shown: Callable[[Task], str]) -> Mapping[str, Channel]:

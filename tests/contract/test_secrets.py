@@ -117,3 +117,8 @@ def test_the_entries_of_api_keys_are_read_from_where_they_are_kept(aws: Moto) ->
     assert wiring.with_keys(named) == {**named, "API_KEYS": entry}
     assert wiring.with_keys({**named, "API_KEYS": entry}) == {**named, "API_KEYS": entry}
     assert wiring.with_keys({**named, "BACKEND": "local"}) == {**named, "BACKEND": "local"}
+
+
+def test_keys_that_lead_to_nothing_let_nobody_in(aws: Moto) -> None:
+    with pytest.raises(SettingsInvalid):
+        wiring.with_keys({"BACKEND": "aws", "API_KEYS": kept_as_parameter(" ")})
