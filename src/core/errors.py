@@ -19,7 +19,7 @@
     |- ServiceUnavailable         SERVICE_UNAVAILABLE
     |- DispatchUnavailable        DISPATCH_UNAVAILABLE
     |- InternalError              INTERNAL_ERROR
-    `- DispatchDelayed, Conflict (these never leave core): TaskExists, TaskChanged, FenceLost
+    `- DispatchDelayed, Conflict (these never leave core): TaskExists, TaskChanged, FenceLost, RecordChanged
 
 A class's docstring is its message when none is given. HTTP status codes are a table in handlers/web/errors.py;
 what can go wrong inside a task is `FailureCode` in task.py, because it is stored, not raised at the caller.
@@ -162,6 +162,10 @@ class TaskExists(Conflict):
 
 class TaskChanged(Conflict):
     """The task is no longer in the version that was read."""
+
+
+class RecordChanged(Conflict):
+    """The record is there already, or no longer in the version that was read."""
 
 
 class FenceLost(Conflict):

@@ -1,4 +1,4 @@
-"""The three things that differ between AWS and one machine, as the verbs and the worker see them.
+"""The things that differ between AWS and one machine, as the verbs and the worker see them.
 
 Each port has two shipping implementations, `aws/` and `local/`, and one contract suite in tests/contract that both
 must pass. Fetching a URL and running ffmpeg are the same everywhere, so they are functions, not ports. InputStore has
@@ -20,7 +20,7 @@ class Position(NamedTuple):
     """Where a task stands among all: the later it was registered, the higher. It never moves."""
 
     created_at: datetime
-    task_id: str
+    task_id: str  # or the record's
 
     @classmethod
     def of(cls, task: Task) -> "Position":
@@ -77,6 +77,47 @@ class TaskStore(Protocol):
 
     def check(self) -> str:
         """One line on what is in use, for the health page. Raises when it cannot be used."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What the service keeps besides tasks: data of some kind under an id, as JSON. What is in it is its owner's."""
+
+    kind: str  # letters; the ids of two kinds have nothing to do with each other
+    record_id: str
+    body: str
+    created_at: datetime
+    due_at: datetime | None = None  # when somebody should look after it; None when there is nothing to look after
+    version: int = 0  # counts writes; kept by the store
+
+
+class RecordStore(Protocol):
+    """Where records live: beside the tasks, under the same promises. None is large, and of a kind there are few."""
+
+    def create(self, record: Record) -> Record:
+        """Store a new record; returns it as stored, with its version. Raises RecordChanged when there is one."""
+        ...
+
+    def find(self, kind: str, record_id: str) -> Record | None:
+        """The record as it is now, never a stale copy; None when there is none."""
+        ...
+
+    def replace(self, new: Record, previous: Record) -> Record:
+        """Store `new`, of the same kind and id, if the stored record is still in the version of `previous`; returns it
+        as stored. Raises RecordChanged when it is not, or is gone."""
+        ...
+
+    def delete(self, record: Record) -> None:
+        """Raises RecordChanged when the stored record is in another version; one that is gone is no error."""
+        ...
+
+    def due(self, kind: str, before: datetime, *, limit: int) -> Sequence[Record]:
+        """Records whose `due_at` is at or before `before`, the longest due first; may lag behind by moments."""
+        ...
+
+    def newest(self, kind: str, *, limit: int, below: Position | None = None) -> Sequence[Record]:
+        """At most `limit` records, the newest first, those below that position only; may lag behind by moments."""
         ...
 
 
@@ -211,6 +252,7 @@ class Channel(Protocol):
 @dataclass(frozen=True, slots=True)
 class Services:
     store: TaskStore
+    records: RecordStore
     objects: ObjectStore
     dispatcher: Dispatcher
     inputs: InputStore | None = None

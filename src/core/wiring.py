@@ -102,6 +102,7 @@ def _aws(settings: Settings) -> Services:
     from core.aws.dispatcher import BatchDispatcher, Place
     from core.aws.input_store import S3InputStore
     from core.aws.object_store import S3ObjectStore
+    from core.aws.record_store import DynamoRecordStore
     from core.aws.task_store import DynamoTaskStore
 
     # Settings.from_env has seen to it.
@@ -113,6 +114,7 @@ def _aws(settings: Settings) -> Services:
     cpu = Place(settings.cpu_job_queue or gpu.queue, settings.cpu_job_definition or gpu.definition)
     return Services(
         store=DynamoTaskStore(settings.task_table),
+        records=DynamoRecordStore(settings.task_table),
         objects=S3ObjectStore(settings.output_bucket),
         dispatcher=BatchDispatcher({"gpu": gpu, "cpu": cpu}),
         inputs=S3InputStore(),
@@ -124,6 +126,7 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
     """One machine. Nothing is started: a worker needs the services only, and lets the pool be."""
     from core.local.dispatcher import LocalDispatcher
     from core.local.object_store import FolderObjectStore, load_secret
+    from core.local.record_store import SqliteRecordStore
     from core.local.task_store import SqliteTaskStore
 
     objects = FolderObjectStore(
@@ -135,6 +138,12 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
         max_concurrent=settings.max_concurrent_tasks,
         on_exit=lambda task_id, _: sweep.look_after(wired, task_id, now=datetime.now(UTC), job=sweep.GONE),
     )
-    store = SqliteTaskStore(settings.data_dir / "tasks.db")
-    wired = Services(store=store, objects=objects, dispatcher=pool, output_prefix=settings.output_prefix)
+    file = settings.data_dir / "tasks.db"
+    wired = Services(
+        store=SqliteTaskStore(file),
+        records=SqliteRecordStore(file),
+        objects=objects,
+        dispatcher=pool,
+        output_prefix=settings.output_prefix,
+    )
     return Local(services=wired, pool=pool, open_link=objects.open_link)

@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from core.aws.object_store import S3ObjectStore
+from core.aws.record_store import DynamoRecordStore
 from core.aws.task_store import DynamoTaskStore
 from core.local.object_store import FolderObjectStore
+from core.local.record_store import SqliteRecordStore
 from core.local.task_store import SqliteTaskStore
 from support.life import Life
 from support.moto_server import REGION, TABLE_SCHEMA, Moto
@@ -44,6 +46,7 @@ class OnOneMachine(Life):
 
         return Home(
             store=store,
+            records=SqliteRecordStore(root / "tasks.db"),
             objects=objects,
             stored=lambda: {f"outputs/{path.relative_to(files / 'outputs')}" for path in files.rglob("*.mp4")},
             scratch=_made(root / "scratch"),
@@ -70,6 +73,7 @@ class OnAws(Life):
 
         return Home(
             store=DynamoTaskStore(name),
+            records=DynamoRecordStore(name),
             objects=S3ObjectStore(name),
             stored=stored,
             scratch=_made(Path(folder.name) / "scratch"),

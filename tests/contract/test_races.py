@@ -16,6 +16,7 @@ from core.change import change
 from core.errors import TaskChanged, TaskEnded, TaskNotReady
 from core.execute import execute
 from core.local.object_store import FolderObjectStore
+from core.local.record_store import SqliteRecordStore
 from core.moves import LEASE
 from core.ports import Services, TaskStore
 from core.register import Registered, Registration, register
@@ -45,7 +46,9 @@ class Race:
         self.turns = turns
         self.store: Any = Gated(self.inner, turns)
         objects = FolderObjectStore(folder, base_url="http://127.0.0.1:1", secret=b"secret")
-        self.services = Services(store=self.store, objects=objects, dispatcher=Gated(self.dispatcher, turns))
+        records = SqliteRecordStore(folder / "tasks.db")
+        dispatcher = Gated(self.dispatcher, turns)
+        self.services = Services(store=self.store, records=records, objects=objects, dispatcher=dispatcher)
 
     @property
     def id(self) -> str:

@@ -16,6 +16,7 @@ from botocore.config import Config
 from core import moves, sweep
 from core.aws.dispatcher import BatchDispatcher
 from core.aws.object_store import S3ObjectStore
+from core.aws.record_store import DynamoRecordStore
 from core.aws.task_store import DynamoTaskStore
 from core.cancel import cancel
 from core.errors import DispatchDelayed, DispatchUnavailable, ServiceError, TaskEnded, TaskNotReady
@@ -55,6 +56,7 @@ def services(faults: Faults) -> Services:
     """As on AWS, with the faulty network to AWS Batch only."""
     return Services(
         store=DynamoTaskStore(moto_server.TABLE),
+        records=DynamoRecordStore(moto_server.TABLE),
         objects=S3ObjectStore(moto_server.BUCKET),
         dispatcher=a_dispatcher(faults.url),
     )

@@ -19,6 +19,7 @@ from core.aws import batch_event
 from core.aws.task_store import DynamoTaskStore
 from core.errors import DispatchUnavailable, TaskNotFound
 from core.local.object_store import FolderObjectStore
+from core.local.record_store import SqliteRecordStore
 from core.local.task_store import SqliteTaskStore
 from core.ports import JobState, Services, Sighting
 from core.submit import AGAIN_AFTER
@@ -54,7 +55,9 @@ def dispatcher() -> RecordingDispatcher:
 def services(tmp_path: Path, dispatcher: RecordingDispatcher) -> Iterator[Services]:
     store = SqliteTaskStore(tmp_path / "tasks.db")
     objects = FolderObjectStore(tmp_path / "objects", base_url="http://127.0.0.1:1", secret=b"secret")
-    yield Services(store=store, objects=objects, dispatcher=dispatcher)
+    yield Services(
+        store=store, records=SqliteRecordStore(tmp_path / "tasks.db"), objects=objects, dispatcher=dispatcher
+    )
     store.close()
 
 

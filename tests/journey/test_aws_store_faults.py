@@ -14,7 +14,9 @@ import pytest
 from botocore.config import Config
 
 from core import moves, sweep
-from core.aws.task_store import RETRY_AFTER_SECONDS, DynamoTaskStore
+from core.aws.record_store import DynamoRecordStore
+from core.aws.table import RETRY_AFTER_SECONDS
+from core.aws.task_store import DynamoTaskStore
 from core.errors import (
     InternalError,
     ServiceError,
@@ -288,7 +290,9 @@ def test_one_unreadable_row_does_not_hide_the_others(store: DynamoTaskStore, tru
 @pytest.fixture
 def services(store: DynamoTaskStore, tmp_path_factory: pytest.TempPathFactory) -> Services:
     objects = FolderObjectStore(tmp_path_factory.mktemp("objects"), base_url="http://127.0.0.1:1", secret=b"secret")
-    return Services(store=store, objects=objects, dispatcher=RecordingDispatcher())
+    return Services(
+        store=store, records=DynamoRecordStore(moto_server.TABLE), objects=objects, dispatcher=RecordingDispatcher()
+    )
 
 
 WANTED = Registration(

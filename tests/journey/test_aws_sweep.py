@@ -18,6 +18,7 @@ import pytest
 from core import moves, sweep
 from core.aws.dispatcher import BatchDispatcher
 from core.aws.object_store import S3ObjectStore
+from core.aws.record_store import DynamoRecordStore
 from core.aws.task_store import DynamoTaskStore
 from core.ports import Services
 from core.task import KEEP_RECORD, Notice, NoticeStatus, Status
@@ -49,6 +50,7 @@ def faults(aws: Moto) -> Iterator[Faults]:
 def services(aws: Moto) -> Services:
     return Services(
         store=DynamoTaskStore(moto_server.TABLE),
+        records=DynamoRecordStore(moto_server.TABLE),
         objects=S3ObjectStore(moto_server.BUCKET),
         dispatcher=BatchDispatcher(moto_server.places()),
     )

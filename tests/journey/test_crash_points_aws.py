@@ -25,6 +25,7 @@ from core import aftermath, sweep
 from core.aws import client as clients
 from core.aws.dispatcher import BatchDispatcher
 from core.aws.object_store import S3ObjectStore
+from core.aws.record_store import DynamoRecordStore
 from core.aws.task_store import DynamoTaskStore
 from core.execute import execute
 from core.ports import Services
@@ -94,6 +95,7 @@ class Case:
     def services(self) -> Services:
         return Services(
             store=DynamoTaskStore(self.table),
+            records=DynamoRecordStore(self.table),
             objects=S3ObjectStore(moto_server.BUCKET),
             dispatcher=BatchDispatcher(moto_server.places()),
         )

@@ -18,6 +18,7 @@ import uvicorn
 
 from core import moves
 from core.local.object_store import FolderObjectStore
+from core.local.record_store import SqliteRecordStore
 from core.local.task_store import SqliteTaskStore
 from core.ports import Services, TaskStore
 from core.settings import Settings
@@ -89,10 +90,10 @@ def running(
         listener.bind(("127.0.0.1", 0))
         address = listener.getsockname()
         base_url = f"http://127.0.0.1:{address[1]}"
-        store = SqliteTaskStore(data / "tasks.db")
+        store, records = SqliteTaskStore(data / "tasks.db"), SqliteRecordStore(data / "tasks.db")
         objects = FolderObjectStore(data / "objects", base_url=base_url, secret=b"a secret")
         dispatcher = dispatcher or RecordingDispatcher()
-        services = Services(store=before_store(store), objects=objects, dispatcher=dispatcher)
+        services = Services(store=before_store(store), records=records, objects=objects, dispatcher=dispatcher)
         counted: list[str] = []
         app = create_app(
             services,
@@ -123,3 +124,4 @@ def running(
             server.should_exit = True
             thread.join()
             store.close()
+            records.close()

@@ -25,7 +25,7 @@ from core.errors import (
     TaskNotFound,
     TaskNotReady,
 )
-from core.ports import JobState, ObjectStore, Services, Sighting, TaskStore
+from core.ports import JobState, ObjectStore, RecordStore, Services, Sighting, TaskStore
 from core.settings import Settings
 from core.task import FailureCode, NoticeStatus, Output, Progress, Stage, Status, Task, Timings
 from core.worker.failed import Stopped
@@ -55,6 +55,7 @@ class Home:
     """Where a run keeps its things. `stored` lists all that is in the object store, begun transfers included."""
 
     store: TaskStore
+    records: RecordStore
     objects: ObjectStore
     stored: Callable[[], set[str]]
     scratch: Path
@@ -133,7 +134,11 @@ class Scene(RuleBasedStateMachine):
         self.pool = Pool(first=lambda job_id: self.start(job_id, timedelta(0)))
         self.channels = {"webhook": RecordingChannel(), "event": RecordingChannel()}
         self.services = Services(
-            store=self.store, objects=self.home.objects, dispatcher=self.pool, channels=self.channels
+            store=self.store,
+            records=self.home.records,
+            objects=self.home.objects,
+            dispatcher=self.pool,
+            channels=self.channels,
         )
         self.now = NOW
         self.ids: list[str] = []

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.local.object_store import FolderObjectStore
+from core.local.record_store import SqliteRecordStore
 from core.local.task_store import SqliteTaskStore
 from core.ports import Services
 from support.recording import RecordingChannel, RecordingDispatcher
@@ -25,5 +26,8 @@ def webhook() -> RecordingChannel:
 def services(tmp_path: Path, dispatcher: RecordingDispatcher, webhook: RecordingChannel) -> Iterator[Services]:
     store = SqliteTaskStore(tmp_path / "tasks.db")
     objects = FolderObjectStore(tmp_path / "objects", base_url="http://127.0.0.1:1", secret=b"secret")
-    yield Services(store=store, objects=objects, dispatcher=dispatcher, channels={"webhook": webhook})
+    records = SqliteRecordStore(tmp_path / "tasks.db")
+    channels = {"webhook": webhook}
+    yield Services(store=store, records=records, objects=objects, dispatcher=dispatcher, channels=channels)
     store.close()
+    records.close()

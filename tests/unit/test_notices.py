@@ -13,6 +13,7 @@ from core import aftermath, moves
 from core.aftermath import NOTICE_DELAYS
 from core.errors import Conflict
 from core.local.object_store import FolderObjectStore
+from core.local.record_store import SqliteRecordStore
 from core.local.task_store import SqliteTaskStore
 from core.notify import notify
 from core.ports import Channel, NotDelivered, Services
@@ -65,7 +66,9 @@ def store(tmp_path: Path) -> Iterator[SqliteTaskStore]:
 @pytest.fixture
 def services(tmp_path: Path, store: SqliteTaskStore) -> Services:
     objects = FolderObjectStore(tmp_path / "objects", base_url="http://127.0.0.1:1", secret=b"secret")
-    return Services(store=store, objects=objects, dispatcher=RecordingDispatcher())
+    return Services(
+        store=store, records=SqliteRecordStore(tmp_path / "tasks.db"), objects=objects, dispatcher=RecordingDispatcher()
+    )
 
 
 def told_by(services: Services, **channels: Channel) -> Services:

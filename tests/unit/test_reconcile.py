@@ -9,6 +9,7 @@ import pytest
 
 from core import moves, sweep
 from core.local.object_store import FolderObjectStore
+from core.local.record_store import SqliteRecordStore
 from core.local.task_store import SqliteTaskStore
 from core.ports import JobState, Services, Sighting
 from core.task import Ending, Status, Task
@@ -35,7 +36,9 @@ class Interrupted(SqliteTaskStore):
 def services(tmp_path: Path) -> Iterator[Services]:
     store = Interrupted(tmp_path / "tasks.db")
     objects = FolderObjectStore(tmp_path / "objects", base_url="http://127.0.0.1:1", secret=b"secret")
-    yield Services(store=store, objects=objects, dispatcher=RecordingDispatcher())
+    yield Services(
+        store=store, records=SqliteRecordStore(tmp_path / "tasks.db"), objects=objects, dispatcher=RecordingDispatcher()
+    )
     store.close()
 
 
@@ -60,7 +63,9 @@ def test_job_that_hangs_is_stopped_before_another_is_asked_for(tmp_path: Path) -
     # given a worker that runs, and has let its lease go by
     store, dispatcher = SqliteTaskStore(tmp_path / "tasks.db"), RecordingDispatcher()
     objects = FolderObjectStore(tmp_path / "objects", base_url="http://127.0.0.1:1", secret=b"secret")
-    services = Services(store=store, objects=objects, dispatcher=dispatcher)
+    services = Services(
+        store=store, records=SqliteRecordStore(tmp_path / "tasks.db"), objects=objects, dispatcher=dispatcher
+    )
     hanging = store.create(replace(task_in(Status.RUNNING), job_id="job-0"))
     dispatcher.jobs["job-0"] = Sighting(JobState.RUNNING)
 

@@ -1,5 +1,6 @@
 """The store as one caller sees it, apart from HTTP."""
 
+from dataclasses import replace
 from datetime import timedelta
 from threading import Lock
 
@@ -78,7 +79,7 @@ def test_a_task_that_may_not_become_live_is_not_handed_over(services: Services) 
     services.store.create(task_in(Status.QUEUED, key_name="alice"))
     pending = services.store.create(a_task(key_name="alice"))
     with pytest.raises(TooManyRequests):
-        execute(Services(seen(services, LIMITED), services.objects, services.dispatcher), pending.task_id, now=NOW)
+        execute(replace(services, store=seen(services, LIMITED)), pending.task_id, now=NOW)
     assert services.store.get(pending.task_id) == pending
 
 

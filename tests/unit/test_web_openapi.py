@@ -20,7 +20,7 @@ BODILESS = ("204", "307")
 @pytest.fixture(scope="module")
 def spec() -> dict[str, Any]:
     unused: Any = None
-    services = Services(store=unused, objects=unused, dispatcher=RecordingDispatcher())
+    services = Services(store=unused, records=unused, objects=unused, dispatcher=RecordingDispatcher())
     return create_app(services, Settings(), ffmpeg_version="9").openapi()
 
 
@@ -129,5 +129,9 @@ def test_nothing_of_the_framework_shows_through(spec: dict[str, Any]) -> None:
 def test_making_the_app_opens_nothing(tmp_path: Any) -> None:
     store = SqliteTaskStore(tmp_path / "tasks.db")
     unused: Any = None
-    create_app(Services(store=store, objects=unused, dispatcher=RecordingDispatcher()), Settings(), ffmpeg_version="9")
+    create_app(
+        Services(store=store, records=unused, objects=unused, dispatcher=RecordingDispatcher()),
+        Settings(),
+        ffmpeg_version="9",
+    )
     assert list(tmp_path.iterdir()) == []

@@ -5,27 +5,19 @@ An item has the task as JSON, as SQLite has it, and beside it what conditions an
 their keys: a heartbeat moves a task in it, and that is to cost one small write. The sparse index `live` (`live_key`)
 holds the live tasks of each API key, to be counted; a task enters and leaves it once. The index `listed`
 (`listed_shard`, `listed_at`) holds all tasks by their age, with their status: it is written when that changes, and
-else never. Throttling and lost answers are boto3's to repeat; what a repeated write finds is judged here, and so is
-one of which nothing was heard: what stands in the table decides whether it was written.
+else never. How a write is conditional, and what becomes of one that was not answered, is table.py's.
 """
 
 import logging
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from core import record
-from core.aws import client as clients
-from core.aws.trouble import AwsError, Trouble, trouble
+from core.aws.table import RETRY_AFTER_SECONDS, Table, translated
 from core.errors import (
-    InternalError,
-    ServiceError,
     ServiceUnavailable,
     TaskChanged,
     TaskExists,
@@ -50,8 +42,6 @@ MOST_LOOKED_AT = 5_000
 _LOOKED_AT_ONCE = 1_000
 _BODIES_AT_ONCE = 100  # what BatchGetItem takes
 _BODY_ROUNDS = 20  # it gives 16 MB at a time, and less when it is throttled
-# What a throttled table takes again by then: its allowance is counted by the second.
-RETRY_AFTER_SECONDS = 5
 # By this attribute the table itself drops a record that the sweep has not deleted so long after its time.
 EXPIRES = "expires"
 GRACE = timedelta(days=1)
@@ -65,13 +55,12 @@ class DynamoTaskStore:
     def __init__(
         self, table: str, *, client: "DynamoDBClient | None" = None, most_looked_at: int = MOST_LOOKED_AT
     ) -> None:
-        self._table = table
-        self._given = client
+        self._table = Table(table, client=client)
         self._most_looked_at = most_looked_at
 
     def create(self, task: Task) -> Task:
         stored = replace(task, version=1)
-        if self._put(stored, previous=None) is not None:
+        if self._table.put(_item(stored), previous=None) is not None:
             raise TaskExists(details={"task_id": task.task_id})
         return stored
 
@@ -83,7 +72,7 @@ class DynamoTaskStore:
 
     def replace(self, new: Task, previous: Task) -> Task:
         stored = replace(new, version=previous.version + 1)
-        refused = self._put(stored, previous=previous.version)
+        refused = self._table.put(_item(stored), previous=previous.version)
         if refused is None:
             return stored
         details = {"task_id": previous.task_id}
@@ -96,9 +85,9 @@ class DynamoTaskStore:
         return [task for task in tasks if task.status.live is live and task.due_at and task.due_at <= before]
 
     def count_live(self, key_name: str, *, most: int) -> int:
-        with _translated():
-            pages = self._client.get_paginator("query").paginate(
-                TableName=self._table,
+        with translated():
+            pages = self._table.client.get_paginator("query").paginate(
+                TableName=self._table.name,
                 IndexName=LIVE_INDEX,
                 KeyConditionExpression="live_key = :name",
                 ExpressionAttributeValues={":name": {"S": key_name}},
@@ -124,7 +113,7 @@ class DynamoTaskStore:
         return Page(sorted(tasks, key=Position.of, reverse=True), _position(last) if last else None)
 
     def forget(self, task: Task) -> None:
-        refused = self._delete(task.task_id, version=task.version)
+        refused = self._table.delete(task.task_id, version=task.version)
         if refused is None:
             return
         details = {"task_id": task.task_id}
@@ -134,12 +123,8 @@ class DynamoTaskStore:
         self._find("check")
         return "DynamoDB"
 
-    @cached_property
-    def _client(self) -> "DynamoDBClient":
-        return self._given or clients.dynamodb()
-
     def _find(self, task_id: str) -> Task | None:
-        item = self._read(task_id)
+        item = self._table.read(task_id)
         return record.loads(item["body"]["S"]) if item else None
 
     def _readable(self, task_ids: Sequence[str]) -> list[Task]:
@@ -159,70 +144,10 @@ class DynamoTaskStore:
             tasks += [task] if task else []
         return tasks
 
-    def _read(self, task_id: str) -> Mapping[str, Any]:
-        """The item, empty when there is none; an answer that was cut on its way is empty too, but tells no cost."""
-        with _translated():
-            answer = self._client.get_item(
-                TableName=self._table,
-                Key={"task_id": {"S": task_id}},
-                ConsistentRead=True,
-                ReturnConsumedCapacity="TOTAL",
-            )
-        if "ConsumedCapacity" not in answer:
-            raise ServiceUnavailable
-        return answer.get("Item", {})
-
-    def _put(self, task: Task, *, previous: int | None) -> Mapping[str, Any] | None:
-        """None when the task was written over the version `previous`; else what stood against it, empty for nothing."""
-        item = _item(task)
-        try:
-            self._client.put_item(
-                TableName=self._table, Item=item, ReturnValuesOnConditionCheckFailure="ALL_OLD", **_condition(previous)
-            )
-        except self._client.exceptions.ConditionalCheckFailedException as error:
-            found = _stood_against(error)
-            return None if found.get("body") == item["body"] and _was_repeated(error) else found
-        except AwsError as error:
-            found = self._after(error, task.task_id)
-            if found.get("body") == item["body"]:
-                return None
-            if _version(found) == previous:  # it was not written, or not yet
-                raise _as_ours(error) from error
-            return found
-        return None
-
-    def _delete(self, task_id: str, *, version: int) -> Mapping[str, Any] | None:
-        """None when the item was deleted; else what stood against it, empty for nothing."""
-        try:
-            self._client.delete_item(
-                TableName=self._table,
-                Key={"task_id": {"S": task_id}},
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                **_condition(version),
-            )
-        except self._client.exceptions.ConditionalCheckFailedException as error:
-            found = _stood_against(error)
-            return None if not found and _was_repeated(error) else found
-        except AwsError as error:
-            found = self._after(error, task_id)
-            if _version(found) == version:
-                raise _as_ours(error) from error
-            return found or None
-        return None
-
-    def _after(self, error: BotoCoreError | ClientError, task_id: str) -> Mapping[str, Any]:
-        """What stands in the table after a write that ended with `error`, which may have been done all the same."""
-        if trouble(error) is Trouble.REFUSED:
-            raise _as_ours(error) from error
-        try:
-            return self._read(task_id)
-        except ServiceError:
-            raise ServiceUnavailable from error
-
     def _due_keys(self, shard: str, before: datetime, *, limit: int) -> list[tuple[float, str]]:
-        with _translated():
-            pages = self._client.get_paginator("query").paginate(
-                TableName=self._table,
+        with translated():
+            pages = self._table.client.get_paginator("query").paginate(
+                TableName=self._table.name,
                 IndexName=INDEX,
                 KeyConditionExpression="due_shard = :shard AND due_at <= :before",
                 ExpressionAttributeValues={":shard": {"S": shard}, ":before": {"N": _seconds(before)}},
@@ -236,7 +161,7 @@ class DynamoTaskStore:
         values = {":shard": {"S": shard}, ":below": {"S": _listed_at(below) if below else _TOP}}
         filtered = {"FilterExpression": "#status = :status", "ExpressionAttributeNames": {"#status": "status"}}
         query: dict[str, Any] = {
-            "TableName": self._table,
+            "TableName": self._table.name,
             "IndexName": LIST_INDEX,
             "KeyConditionExpression": "listed_shard = :shard AND listed_at < :below",
             "ExpressionAttributeValues": values | ({":status": {"S": status.value}} if status else {}),
@@ -247,8 +172,8 @@ class DynamoTaskStore:
         keys: list[str] = []
         looked_at = 0
         while True:
-            with _translated():
-                answer = self._client.query(**query)
+            with translated():
+                answer = self._table.client.query(**query)
                 keys += [item["listed_at"]["S"] for item in answer["Items"]]
                 looked_at += answer["ScannedCount"]
             rest = answer.get("LastEvaluatedKey")
@@ -266,11 +191,11 @@ class DynamoTaskStore:
         return tasks
 
     def _batch(self, task_ids: Sequence[str]) -> Iterator[Task]:
-        asked: Any = {self._table: {"Keys": [{"task_id": {"S": task_id}} for task_id in task_ids]}}
+        asked: Any = {self._table.name: {"Keys": [{"task_id": {"S": task_id}} for task_id in task_ids]}}
         for _ in range(_BODY_ROUNDS):
-            with _translated():
-                answer = self._client.batch_get_item(RequestItems=asked)
-                items = answer["Responses"].get(self._table, [])
+            with translated():
+                answer = self._table.client.batch_get_item(RequestItems=asked)
+                items = answer["Responses"].get(self._table.name, [])
             for item in items:
                 try:
                     yield record.loads(item["body"]["S"])
@@ -325,41 +250,3 @@ def _shard(number: str, *, live: bool) -> str:
 
 def _seconds(time: datetime) -> str:
     return f"{time.timestamp():.6f}"
-
-
-def _condition(previous: int | None) -> dict[str, Any]:
-    if previous is None:
-        return {"ConditionExpression": "attribute_not_exists(task_id)"}
-    seen = {":seen": {"N": str(previous)}}
-    return {"ConditionExpression": "version = :seen", "ExpressionAttributeValues": seen}
-
-
-def _version(item: Mapping[str, Any]) -> int | None:
-    return int(item["version"]["N"]) if item else None
-
-
-def _stood_against(error: ClientError) -> Mapping[str, Any]:
-    answer: Mapping[str, Any] = error.response
-    return answer.get("Item") or {}
-
-
-def _was_repeated(error: ClientError) -> bool:
-    """Whether boto3 sent the write more than once: then the first may have succeeded, and its answer been lost."""
-    return error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except AwsError as error:
-        raise _as_ours(error) from error
-    except KeyError as error:  # an answer that was cut or garbled on its way has none of what it should
-        raise ServiceUnavailable from error
-
-
-def _as_ours(error: BotoCoreError | ClientError) -> ServiceError:
-    kind = trouble(error)
-    if kind is Trouble.BUSY:
-        return TooManyRequests(details={"retry_after_seconds": RETRY_AFTER_SECONDS})
-    return ServiceUnavailable() if kind is Trouble.SILENT else InternalError("The task store cannot be used.")

@@ -1,29 +1,23 @@
 """Tasks in one SQLite file, shared by the service and its workers.
 
-A write is on the disk when the call returns (WAL, synchronous=FULL), and every one is a single conditional statement,
-so that processes need no lock but SQLite's own. What a task is, and which moves it may make, is core.task's business.
+Every write is a single conditional statement, so that processes need no lock but SQLite's own. What a task is, and
+which moves it may make, is core.task's business.
 """
 
-import os
 import sqlite3
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 from core import record
-from core.errors import InternalError, TaskChanged, TaskExists, TaskNotFound
+from core.errors import TaskChanged, TaskExists, TaskNotFound
+from core.local.database import Database
 from core.ports import Page, Position
 from core.task import Status, Task
 
-# How long a write waits for another process's; each takes milliseconds.
-_BUSY_SECONDS = 20.0
-
 _SCHEMA = """
-CREATE TABLE tasks (
+CREATE TABLE IF NOT EXISTS tasks (
     task_id TEXT PRIMARY KEY,
     version INTEGER NOT NULL,
     status TEXT NOT NULL,
@@ -31,38 +25,30 @@ CREATE TABLE tasks (
     created_at REAL NOT NULL,
     body TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX tasks_due ON tasks (due_at) WHERE due_at IS NOT NULL;
-"""
-# Also for files that were made before there were keys.
-_LIVE_BY_KEY = """
+CREATE INDEX IF NOT EXISTS tasks_due ON tasks (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS tasks_listed ON tasks (created_at, task_id);
+CREATE INDEX IF NOT EXISTS tasks_listed_by_status ON tasks (status, created_at, task_id);
 CREATE INDEX IF NOT EXISTS tasks_live_by_key ON tasks (json_extract(body, '$.key_name'))
-WHERE status IN ('queued', 'running')
+WHERE status IN ('queued', 'running');
 """
 COUNT_LIVE = """
 SELECT count(*) FROM (
     SELECT 1 FROM tasks WHERE status IN ('queued', 'running') AND json_extract(body, '$.key_name') = ? LIMIT ?
 )
 """
-# What files from before there were lists do not have yet.
-_INDEXES = """
-CREATE INDEX IF NOT EXISTS tasks_listed ON tasks (created_at, task_id);
-CREATE INDEX IF NOT EXISTS tasks_listed_by_status ON tasks (status, created_at, task_id);
-"""
 _TOP = Position(datetime.max.replace(tzinfo=UTC), "")
 _LIVE = {True: "status IN ('queued', 'running')", False: "status NOT IN ('queued', 'running')"}
 
 
 class SqliteTaskStore:
-    """The TaskStore of one machine. The file is made when it is first used, at `path`, with its folder."""
+    """The TaskStore of one machine, in the file at `path`."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        # One connection for each call that runs at the same time: threads come and go, connections are kept.
-        self._idle: deque[sqlite3.Connection] = deque()
+        self._database = Database(path, _SCHEMA)
 
     def create(self, task: Task) -> Task:
         stored = replace(task, version=1)
-        with self._connection() as connection:
+        with self._database.connection() as connection:
             try:
                 connection.execute("INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?)", _row(stored))
             except sqlite3.IntegrityError as error:
@@ -70,7 +56,7 @@ class SqliteTaskStore:
         return stored
 
     def get(self, task_id: str) -> Task:
-        with self._connection() as connection:
+        with self._database.connection() as connection:
             row = connection.execute("SELECT body FROM tasks WHERE task_id = ?", (task_id,)).fetchone()
         if row is None:
             raise TaskNotFound(details={"task_id": task_id})
@@ -78,7 +64,7 @@ class SqliteTaskStore:
 
     def replace(self, new: Task, previous: Task) -> Task:
         stored = replace(new, version=previous.version + 1)
-        with self._connection() as connection:
+        with self._database.connection() as connection:
             changed = connection.execute(
                 "UPDATE tasks SET (task_id, version, status, due_at, created_at, body) = (?, ?, ?, ?, ?, ?)"
                 " WHERE task_id = ? AND version = ?",
@@ -91,12 +77,12 @@ class SqliteTaskStore:
 
     def due(self, before: datetime, *, limit: int, live: bool = True) -> Sequence[Task]:
         query = f"SELECT body FROM tasks WHERE due_at <= ? AND {_LIVE[live]} ORDER BY due_at LIMIT ?"  # noqa: S608
-        with self._connection() as connection:
+        with self._database.connection() as connection:
             rows = connection.execute(query, (before.timestamp(), limit)).fetchall()
         return [record.loads(body) for (body,) in rows]
 
     def count_live(self, key_name: str, *, most: int) -> int:
-        with self._connection() as connection:
+        with self._database.connection() as connection:
             (number,) = connection.execute(COUNT_LIVE, (key_name, most)).fetchone()
         return int(number)
 
@@ -107,13 +93,13 @@ class SqliteTaskStore:
             f"SELECT body FROM tasks WHERE {where}(created_at, task_id) < (?, ?)"  # noqa: S608
             " ORDER BY created_at DESC, task_id DESC LIMIT ?"
         )
-        with self._connection() as connection:
+        with self._database.connection() as connection:
             values = (*of_status, below.created_at.timestamp(), below.task_id, limit + 1)
             tasks = [record.loads(body) for (body,) in connection.execute(query, values)]
         return Page(tasks[:limit], Position.of(tasks[limit - 1]) if len(tasks) > limit else None)
 
     def forget(self, task: Task) -> None:
-        with self._connection() as connection:
+        with self._database.connection() as connection:
             gone = connection.execute(
                 "DELETE FROM tasks WHERE task_id = ? AND version = ?", (task.task_id, task.version)
             ).rowcount
@@ -122,68 +108,15 @@ class SqliteTaskStore:
             raise TaskChanged(details={"task_id": task.task_id})
 
     def check(self) -> str:
-        with self._connection() as connection:
+        with self._database.connection() as connection:
             connection.execute("SELECT task_id FROM tasks LIMIT 1").fetchone()
         return f"SQLite {sqlite3.sqlite_version}"
 
     def close(self) -> None:
         """Close what is open; the store can be used again."""
-        while self._idle:
-            self._idle.pop().close()
-
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        try:
-            connection = self._idle.pop() if self._idle else _open(self._path)
-        except IndexError:  # another thread took the last idle one
-            connection = _open(self._path)
-        try:
-            yield connection
-        except sqlite3.Error as error:
-            connection.close()
-            raise InternalError("The task store cannot be used.") from error
-        except BaseException:
-            self._idle.append(connection)
-            raise
-        self._idle.append(connection)
+        self._database.close()
 
 
 def _row(task: Task) -> tuple[object, ...]:
     due = task.due_at.timestamp() if task.due_at else None
     return task.task_id, task.version, task.status.value, due, task.created_at.timestamp(), record.dumps(task)
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    try:
-        if not path.exists():
-            _make(path)
-        connection = _connect(path)
-        try:
-            connection.executescript(_INDEXES)
-            connection.execute(_LIVE_BY_KEY)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-    except (OSError, sqlite3.Error) as error:
-        raise InternalError("The task store cannot be opened.") from error
-
-
-def _make(path: Path) -> None:
-    """A new file, linked into place when it is whole: of processes that start together one wins, and none sees half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{uuid4().hex}")
-    try:
-        with closing(_connect(draft)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(_SCHEMA)
-        with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
