@@ -32,7 +32,7 @@ class Source(NamedTuple):
 class Member(NamedTuple):
     """What is kept of a task for the sight of its batch."""
 
-    index: int  # in the manifest, from 0
+    number: int  # its index in the manifest, from 0
     status: Status
     finished_at: datetime | None = None
     percent: float | None = None
