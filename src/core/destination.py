@@ -53,9 +53,7 @@ def check(wanted: Destination | None, allowed: Collection[Destination]) -> Desti
         return None
     places = [place for place in allowed if place.bucket == wanted.bucket]
     if not places:
-        raise _refused(
-            "bucket", "names no bucket that this service may store to; its operator lists them (DESTINATIONS)."
-        )
+        raise _refused("bucket", "is no bucket that this service stores to; its operator lists those in DESTINATIONS.")
     if fault := _prefix_fault(wanted.prefix):
         raise _refused("prefix", fault)
     if not any(place.covers(wanted) for place in places):
