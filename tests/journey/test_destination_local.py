@@ -26,7 +26,7 @@ def source() -> Iterator[SourceServer]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service.running(tmp_path_factory.mktemp("service"), **LISTED) as started:
+    with service.running(tmp_path_factory.mktemp("service"), **LISTED, RETRY_DELAY_SECONDS="0") as started:
         yield started
 
 
@@ -81,6 +81,22 @@ def test_a_playlist_in_a_destination_plays_by_its_relative_names(running: Servic
     assert {running.http.get(link.join(name)).status_code for name in segments} == {200}
     (unlisted, *_) = segments
     assert running.http.get(f"/ffmpeg/result/{task['task_id']}/{unlisted}").status_code == 307
+
+
+def test_an_attempt_that_fails_while_it_stores_leaves_nothing_there(running: Service, source: SourceServer) -> None:
+    # given a playlist that cannot be stored by the first attempt, when its segments have been
+    wanted = body(source, SHOW, SEGMENTS, "out.m3u8")
+    task_id = running.http.post("/ffmpeg/register", json=wanted).json()["task_id"]
+    about = running.data_dir / "destinations" / "media-out" / "about"
+    (about / SHOW["prefix"] / task_id / "1" / "out.m3u8").mkdir(parents=True)
+
+    running.execute(task_id)
+    task = running.ended(task_id)
+
+    assert (task["status"], [attempt["code"] for attempt in task["attempts"]]) == ("completed", ["UPLOAD_FAILED", None])
+    folder = f"{SHOW['prefix']}/{task_id}"
+    left = {one for one in files(running.data_dir, "media-out") if one.startswith(folder)}
+    assert left == {f"{folder}/2/{output['filename']}" for output in task["outputs"]}
 
 
 @pytest.mark.parametrize("operation", ["register", "validate"])
