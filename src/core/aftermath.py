@@ -14,7 +14,7 @@ from enum import Enum
 
 from core import each, moves
 from core.change import change
-from core.errors import Conflict
+from core.errors import Conflict, ServiceError
 from core.ports import NotDelivered, Services
 from core.task import Notice, Status, Task
 
@@ -69,8 +69,9 @@ def attend(
         log.info("aftermath", extra={"action": f"aftermath_{step.value}", "task_id": task.task_id})
         if step is Step.FORGET:
             services.store.forget(task)
+            services.objects.delete(services.logs(task))
             # A worker that was frozen for long may have stored something when all was tidied.
-            services.clear(task)
+            _tidy(services, task)
             return None
         task = _act(services, task, step, now=now, chance=chance)
     return task
@@ -80,18 +81,28 @@ def _act(services: Services, task: Task, step: Step, *, now: datetime, chance: C
     if step is Step.NOTIFY:
         return _notify(services, task, now=now, chance=chance())
     if step is Step.TIDY:
-        _tidy(services, task)
-        return services.store.replace(moves.tidied(task), task)
+        return services.store.replace(_tidied(services, task, now=now), task)
     services.clear(task)
     return services.store.replace(moves.purged(task, now=now), task)
 
 
+def _tidied(services: Services, task: Task, *, now: datetime) -> Task:
+    """A bucket that lets us delete nothing, perhaps somebody else's, is not to keep us from what else is due."""
+    try:
+        _tidy(services, task)
+    except ServiceError as error:
+        log.warning("not tidied", extra={"action": "not_tidied", "task_id": task.task_id}, exc_info=error)
+        return moves.untidied(task, now=now)
+    return moves.tidied(task)
+
+
 def _tidy(services: Services, task: Task) -> None:
+    """Delete all that is stored for the task and that it does not show."""
     if task.purged_at:
         services.clear(task)
         return
     published = f"{services.folder(task)}/{task.fence}" if task.status is Status.COMPLETED else None
-    services.objects.delete(services.folder(task), keep=published)
+    services.objects_of(task).delete(services.folder(task), keep=published)
 
 
 def _notify(services: Services, task: Task, *, now: datetime, chance: float) -> Task:

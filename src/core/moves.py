@@ -63,6 +63,7 @@ MOVES: Mapping[str, frozenset[Status]] = {
     "notified": ENDED,
     "unnotified": ENDED,
     "tidied": ENDED,
+    "untidied": ENDED,
     "purged": frozenset({Status.COMPLETED}),
     "delete": ENDED,
 }
@@ -252,6 +253,13 @@ def tidied(task: Task) -> Task:
     """What workers had stored and was not published is deleted."""
     _allow(task, "tidied")
     return replace(task, tidy_due_at=None)
+
+
+def untidied(task: Task, *, now: datetime) -> Task:
+    """It could not be deleted, and perhaps never can: it is tried again when as much time has passed once more."""
+    _allow(task, "untidied")
+    since = task.purged_at or task.finished_at or now
+    return replace(task, tidy_due_at=now + max(TIDY_AFTER, now - since))
 
 
 def purged(task: Task, *, now: datetime) -> Task:

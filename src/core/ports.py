@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from core.errors import InternalError
 from core.task import Status, Task
 
 
@@ -249,19 +250,29 @@ class Channel(Protocol):
         ...
 
 
+def _no_buckets(name: str) -> ObjectStore:
+    raise InternalError("Only the service's own bucket can be used here.")
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     store: TaskStore
     records: RecordStore
-    objects: ObjectStore
+    objects: ObjectStore  # the service's own bucket
     dispatcher: Dispatcher
     inputs: InputStore | None = None
     channels: Mapping[str, Channel] = field(default_factory=dict)  # by name; only where notices are sent
     output_prefix: str = "outputs"
+    buckets: Callable[[str], ObjectStore] = _no_buckets  # those of others, by name
+
+    def objects_of(self, task: Task) -> ObjectStore:
+        """Where the outputs of the task are stored; its logs are in `objects`."""
+        return self.buckets(task.destination.bucket) if task.destination else self.objects
 
     def folder(self, task: Task) -> str:
         """Below which all outputs of the task are stored."""
-        return f"{self.output_prefix}/{task.task_id}"
+        prefix = task.destination.prefix if task.destination else self.output_prefix
+        return f"{prefix}/{task.task_id}" if prefix else task.task_id
 
     def logs(self, task: Task) -> str:
         """Below which the logs of the task are stored: apart, since what is not published is deleted, and they stay."""
@@ -273,5 +284,5 @@ class Services:
 
     def clear(self, task: Task) -> None:
         """Delete all that is stored for the task."""
-        self.objects.delete(self.folder(task))
         self.objects.delete(self.logs(task))
+        self.objects_of(task).delete(self.folder(task))

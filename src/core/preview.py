@@ -1,11 +1,12 @@
 """Validate: what registering would say of a command, and what ffmpeg would be told. Nothing is stored or fetched."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core import urls
+from core import destination, urls
+from core.destination import Destination
 from core.errors import CommandNotAllowed, UrlNotAllowed
 from core.ffmpeg import advice, build, compute, fallback, validate
 from core.ffmpeg.command import Command
@@ -34,11 +35,14 @@ def preview(
     max_output_bytes: int,
     most_seconds: int,
     presets_dir: Path | None = None,
+    destinations: Collection[Destination] = (),
 ) -> Preview:
     """The verdict of register under `policy`, and the arguments of a worker with those limits.
 
-    Raises InvalidArgument where the wishes make no command, or it cannot run on what it is wanted to, or for as long.
+    Raises InvalidArgument where the wishes make no command, or it cannot run on what it is wanted to, or for as long,
+    or its outputs may not go where they are wanted.
     """
+    destination.check(wanted.destination, destinations)
     timeout_for(wanted, most_seconds=most_seconds)
     text = command_text(wanted, presets_dir)
     bad_urls = tuple(_url_violations(wanted, policy))

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid5
 
-from core import urls
+from core import destination, urls
+from core.destination import Destination
 from core.errors import IdempotencyConflict, InvalidArgument, TaskExists, TaskNotFound
 from core.ffmpeg import compute, fallback, validate
 from core.ffmpeg.command import Command
@@ -48,6 +49,7 @@ class Registration:
     gpu_fallback: bool = False
     timeout_seconds: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    destination: Destination | None = None  # None is the service's own bucket
 
 
 class Registered(NamedTuple):
@@ -104,7 +106,9 @@ def _task(wanted: Registration, settings: Settings, task_id: str, correlation_id
         callback_url=_callback(wanted, settings),
         timeout_seconds=timeout_for(wanted, most_seconds=settings.task_timeout_seconds),
         metadata=dict(wanted.metadata),
-        result_ttl_seconds=settings.result_ttl_seconds,
+        destination=destination.check(wanted.destination, settings.destinations),
+        # In somebody else's bucket it is theirs to say for how long.
+        result_ttl_seconds=None if wanted.destination else settings.result_ttl_seconds,
         notices=_notices(wanted, settings),
     )
 

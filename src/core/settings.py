@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from core import keys
+from core import destination, keys
+from core.destination import Destination
 from core.urls import Policy
 
 # In the place of a secret: where on AWS it is kept.
@@ -35,6 +36,7 @@ class Settings:
     log_level: str = "INFO"
     link_ttl_seconds: int = 3600  # how long a link to an output can be used
     result_ttl_hours: int = 24  # how long outputs are kept; 0: for ever
+    destinations: tuple[Destination, ...] = ()  # where outputs may go at a caller's wish, besides our own bucket
     retry_delay_seconds: int = 15  # before the second attempt of a task; four times that before the third
     # What notices are signed with: whsec_ and base64, or two; on AWS also the ARN of a secret that is that.
     webhook_secret: str | None = field(default=None, repr=False)
@@ -191,9 +193,13 @@ def _networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network,
 def _buckets(text: str) -> tuple[str, ...]:
     names = _listed(text)
     for name in names:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", name):
+        if not destination.is_bucket(name):
             raise ValueError(f"must be names of buckets, like media,archive: {name!r} is none")
     return tuple(names)
+
+
+def _destinations(text: str) -> tuple[Destination, ...]:
+    return tuple(map(destination.read, _listed(text)))
 
 
 def webhook_secret(text: str) -> str:
@@ -218,6 +224,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "log_level": lambda text: _one_of("DEBUG", "INFO", "WARNING", "ERROR")(text.upper()),
     "link_ttl_seconds": _between(1, 7 * 24 * 3600),
     "result_ttl_hours": _between(0, 10 * 365 * 24),
+    "destinations": _destinations,
     "retry_delay_seconds": _between(0, 3600),
     "webhook_secret": webhook_secret,
     "api_keys": keys.read,

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from core.destination import Destination
+
 MAX_CLAIMS = 3
 # How long the record of a task is kept when nothing else is to be done for it: not executed, or ended and cleared.
 KEEP_RECORD = timedelta(days=30)
@@ -135,7 +137,7 @@ class Media:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     filename: str
-    key: str  # where it lies in the object store
+    key: str  # where it lies in the bucket
     size_bytes: int
     sha256: str
     media: Media | None = None  # None for a part of another output: a segment of a playlist
@@ -216,6 +218,7 @@ class Task:
     gpu_fallback: bool = False  # whether the CPU form of the command will do where no GPU can run it
     timeout_seconds: int | None = None  # of each run of ffmpeg; None is the service's own
     metadata: Mapping[str, str] = field(default_factory=dict)  # the caller's own words, which mean nothing to us
+    destination: Destination | None = None  # where the outputs go; None is the service's own bucket
     result_ttl_seconds: int | None = None  # how long outputs are kept; None is for ever
     queued_at: datetime | None = None
     started_at: datetime | None = None
@@ -254,10 +257,10 @@ class Task:
 
     @property
     def forget_due_at(self) -> datetime | None:
-        """When nobody will ask for the task any more; None while it lives, or while its outputs are kept."""
+        """When nobody will ask for the task any more; None while it lives, or while its outputs are kept by us."""
         if self.status is Status.PENDING:
             return self.created_at + KEEP_RECORD
-        if self.status is Status.COMPLETED:
+        if self.status is Status.COMPLETED and self.destination is None:
             return self.purged_at and self.purged_at + KEEP_RECORD
         return self.finished_at and self.finished_at + KEEP_RECORD
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from core import sweep
@@ -119,19 +120,21 @@ def _aws(settings: Settings) -> Services:
         dispatcher=BatchDispatcher({"gpu": gpu, "cpu": cpu}),
         inputs=S3InputStore(),
         output_prefix=settings.output_prefix,
+        buckets=cache(S3ObjectStore),
     )
 
 
 def local(settings: Settings, env: Mapping[str, str]) -> Local:
     """One machine. Nothing is started: a worker needs the services only, and lets the pool be."""
+    from core.local.buckets import Folders
     from core.local.dispatcher import LocalDispatcher
-    from core.local.object_store import FolderObjectStore, load_secret
+    from core.local.object_store import load_secret
     from core.local.record_store import SqliteRecordStore
     from core.local.task_store import SqliteTaskStore
 
-    objects = FolderObjectStore(
-        settings.data_dir / "objects", base_url=settings.base_url, secret=load_secret(settings.data_dir / "secret")
-    )
+    secret = load_secret(settings.data_dir / "secret")
+    opened = {place.bucket for place in settings.destinations}
+    folders = Folders(settings.data_dir, base_url=settings.base_url, secret=secret, opened=opened)
     pool = LocalDispatcher(
         command=(sys.executable, *WORKER),
         env=settings.to_env() | {name: env[name] for name in _INHERITED if name in env},
@@ -142,8 +145,9 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
     wired = Services(
         store=SqliteTaskStore(file),
         records=SqliteRecordStore(file),
-        objects=objects,
+        objects=folders.own,
         dispatcher=pool,
         output_prefix=settings.output_prefix,
+        buckets=folders.bucket,
     )
-    return Local(services=wired, pool=pool, open_link=objects.open_link)
+    return Local(services=wired, pool=pool, open_link=folders.open_link)

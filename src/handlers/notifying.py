@@ -10,5 +10,5 @@ from handlers.web import models
 
 
 def with_channels(services: Services, settings: Settings) -> Services:
-    shown = partial(models.status_answer, objects=services.objects, link_ttl_seconds=settings.link_ttl_seconds)
+    shown = partial(models.status_answer, services=services, link_ttl_seconds=settings.link_ttl_seconds)
     return replace(services, channels=wiring.channels(settings, shown))

@@ -48,7 +48,7 @@ class OnOneMachine(Life):
             store=store,
             records=SqliteRecordStore(root / "tasks.db"),
             objects=objects,
-            stored=lambda: {f"outputs/{path.relative_to(files / 'outputs')}" for path in files.rglob("*.mp4")},
+            stored=lambda: {path.relative_to(files).as_posix() for path in files.rglob("*.mp4")},
             scratch=_made(root / "scratch"),
             close=close,
         )

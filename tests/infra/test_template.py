@@ -31,6 +31,8 @@ FULL = Stack(
         "Profile": "prod",
         "OutputBucketName": "media-out",
         "InputBuckets": "media,archive",
+        "Destinations": "partner-bucket,partner-bucket/incoming",
+        "DestinationBuckets": "partner-bucket",
         "WebhookSecretArn": "arn:aws:ssm:eu-central-1:123456789012:parameter/webhook",
         "EventBus": "default",
         "ApiKeysArn": "arn:aws:ssm:eu-central-1:123456789012:parameter/keys",
@@ -120,6 +122,9 @@ def test_the_settings_can_be_read(stack: Stack, function: str) -> None:
     assert (settings.backend, settings.output_bucket) == ("aws", "<OutputBucket>" if stack is BARE else "media-out")
     assert settings.job_queues == ("transcoding-gpu", "transcoding-cpu")
     assert settings.input_buckets == (() if stack is BARE else ("media", "archive"))
+    assert list(map(str, settings.destinations)) == (
+        [] if stack is BARE else ["partner-bucket", "partner-bucket/incoming"]
+    )
     assert settings.result_ttl_hours == (24 if stack is BARE else 720)
 
 
@@ -145,6 +150,34 @@ def test_the_parameters_fit_the_settings() -> None:
         Settings.from_env({"SANDBOX": mode})
     for bound in ("MinValue", "MaxValue", "Default"):
         Settings.from_env({"LINK_TTL_SECONDS": str(parameters["LinkTtlSeconds"][bound])})
+
+
+@pytest.mark.parametrize("text", ["", "media-out", "media-out,partner.bucket-1/incoming/a_b.c,x.y/ü"])
+def test_destinations_that_can_be_deployed_can_be_read(text: str) -> None:
+    assert re.fullmatch(BARE.template["Parameters"]["Destinations"]["AllowedPattern"], text)
+    assert ",".join(map(str, Settings.from_env({"DESTINATIONS": text}).destinations)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "*",
+            "media-*",
+            "media-out/*",
+            "media-out/a?",
+            "media-out/${aws:username}",
+            "media-out/a b",
+            "s3://media-out",
+        ),
+        *("media-out/", "media-out//a", "media-out,", ",media-out", "Media", "arn:aws:s3:::media-out"),
+    ],
+)
+def test_no_destination_stands_for_more_than_it_says(text: str) -> None:
+    """Each is put into the rights that are granted, where stars and the like mean something."""
+    parameters = BARE.template["Parameters"]
+    assert not re.fullmatch(parameters["Destinations"]["AllowedPattern"], text)
+    assert not re.fullmatch(parameters["DestinationBuckets"]["AllowedPattern"], text)
 
 
 def test_no_environment_has_a_secret(function: str) -> None:

@@ -76,13 +76,20 @@ CALLERS: Mapping[str, set[str]] = {
 KEYS = "arn:aws:ssm:eu-central-1:123456789012:parameter/keys"
 # The managed policies and the policies apart that each role has, besides what is written at it.
 ATTACHED = {
-    API: ("SubmitJobs", "ReadApiKeys"),
-    EVENTS: ("LookAfterTasks", "SubmitJobs", "ReadWebhookSecret", "AnnounceEnds"),
-    SWEEP: ("LookAfterTasks", "SubmitJobs", "ReadWebhookSecret", "AnnounceEnds"),
-    WORKER: ("ReadInputBuckets",),
+    API: ("SubmitJobs", "AttendDelivered", "ReadApiKeys"),
+    EVENTS: ("LookAfterTasks", "SubmitJobs", "AttendDelivered", "ReadWebhookSecret", "AnnounceEnds"),
+    SWEEP: ("LookAfterTasks", "SubmitJobs", "AttendDelivered", "ReadWebhookSecret", "AnnounceEnds"),
+    WORKER: ("ReadInputBuckets", "AttendDelivered", "Deliver"),
 }
 FULL = Stack(
-    {"InputBuckets": "media,archive", "WebhookSecretArn": "generate", "EventBus": "default", "ApiKeysArn": KEYS}
+    {
+        "InputBuckets": "media,archive",
+        "Destinations": "media-out,partner/incoming",
+        "DestinationBuckets": "media-out,partner",
+        "WebhookSecretArn": "generate",
+        "EventBus": "default",
+        "ApiKeysArn": KEYS,
+    }
 )
 ELSEWHERE = Stack({"OutputBucketName": "media-out"})
 # Of these AWS says that they know no resources.
@@ -181,7 +188,10 @@ def test_the_policies_are_attached_to_those_who_are_said_to_have_them() -> None:
         name for name, it in resources.items() if it["Type"].startswith("AWS::IAM::") and "Policy" in it["Type"]
     ]
     assert set(policies) == {name for names in ATTACHED.values() for name in names}
-    assert resources["ReadInputBuckets"]["Properties"]["Roles"] == [{"Ref": "WorkerRole"}]
+    for name in ATTACHED[WORKER]:
+        assert resources[name]["Properties"]["Roles"] == [{"Ref": "WorkerRole"}]
+    for name in {*ATTACHED[API], *ATTACHED[SWEEP]} - {"AttendDelivered"}:
+        assert "Roles" not in resources[name]["Properties"]
 
 
 def _name(policy: Any) -> str:
@@ -198,6 +208,30 @@ def test_only_actions_without_resources_are_granted_on_all(stack: Stack, role: s
             assert set(statement["Action"]) <= ON_ALL
         else:
             assert not set(statement["Action"]) & ON_ALL
+
+
+# Statements on the buckets of others, and where they hold.
+OBJECTS_OF_OTHERS = {"arn:aws:s3:::media-out/*", "arn:aws:s3:::partner/incoming/*"}
+OF_OTHERS = {
+    "Inputs": {"arn:aws:s3:::media/*", "arn:aws:s3:::archive/*"},
+    "Delivered": OBJECTS_OF_OTHERS,
+    "Deliver": OBJECTS_OF_OTHERS,
+    "FindDelivered": {"arn:aws:s3:::media-out", "arn:aws:s3:::partner"},
+}
+
+
+@pytest.mark.parametrize("role", [API, EVENTS, SWEEP, WORKER])
+def test_a_role_may_do_in_the_buckets_of_others_what_it_may_do_in_ours(role: str) -> None:
+    ours: set[str] = set()
+    theirs: set[str] = set()
+    for statement in statements(FULL, role):
+        actions = {action for action in statement["Action"] if action.startswith("s3:")}
+        if statement["Sid"] in {"Delivered", "Deliver", "FindDelivered"}:
+            theirs |= actions
+        elif statement["Sid"] != "Inputs":
+            ours |= actions
+    assert theirs == ours
+    assert not any(statement["Sid"] in OF_OTHERS for statement in statements(ELSEWHERE, role))
 
 
 JOBS = "arn:aws:batch:eu-central-1:123456789012:"
@@ -228,8 +262,8 @@ def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role
         resources = statement["Resource"]
         found = set(resources if isinstance(resources, list) else [resources])
         for action in statement["Action"]:
-            if statement["Sid"] == "Inputs":
-                assert (action, found) == ("s3:GetObject", {"arn:aws:s3:::media/*", "arn:aws:s3:::archive/*"})
+            if statement["Sid"] in OF_OTHERS:
+                assert found == OF_OTHERS[statement["Sid"]]
             elif action.startswith("s3:") and not action.startswith("s3:ListBucket"):
                 assert found == of_objects
             else:

@@ -74,7 +74,7 @@ def test_an_item_is_the_task_in_brief(api: Api, tasks: list[Task]) -> None:
         item = shown[task.task_id]
         assert item == {name: status[name] for name in item}
         left_out = {"input_files", "outputs", "output_url", "attempts", "timings", "notices", "callback_url"}
-        assert set(status) - set(item) == {*left_out, "timeout_seconds", "key_name"}
+        assert set(status) - set(item) == {*left_out, "timeout_seconds", "destination", "key_name"}
 
 
 def test_pages_go_on_until_the_last_one_whatever_is_added(api: Api, tasks: list[Task]) -> None:

@@ -79,6 +79,7 @@ def test_register_stores_a_pending_task_and_shows_it(api: Api) -> None:
         "purged_at": None,
         "timeout_seconds": None,
         "metadata": {},
+        "destination": None,
         "correlation_id": "order-1",
         "key_name": None,
         "callback_url": None,

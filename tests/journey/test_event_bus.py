@@ -47,7 +47,7 @@ def wired(**more: str) -> tuple[Any, Any]:
     services = wiring.services(settings, {})
 
     def shown(task: Task) -> str:
-        return models.status_answer(task, services.objects, link_ttl_seconds=settings.link_ttl_seconds)
+        return models.status_answer(task, services, link_ttl_seconds=settings.link_ttl_seconds)
 
     return replace(services, channels=wiring.channels(settings, shown)), shown
 

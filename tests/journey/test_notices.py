@@ -54,7 +54,7 @@ def sending(settings: Settings, beforehand: Callable[[], object] = lambda: None)
 
     def shown(task: Task) -> str:
         beforehand()
-        return models.status_answer(task, services.objects, link_ttl_seconds=settings.link_ttl_seconds)
+        return models.status_answer(task, services, link_ttl_seconds=settings.link_ttl_seconds)
 
     yield replace(services, channels=wiring.channels(settings, shown))
     services.store.close()  # type: ignore[attr-defined]

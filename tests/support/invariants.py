@@ -75,7 +75,7 @@ def published(services: Services, task: Task) -> None:
     for output in task.outputs:
         hold(2, output.key.startswith(f"{services.folder(task)}/{task.fence}/"), "an output of another fence")
         expected = StoredObject(size_bytes=output.size_bytes, sha256=output.sha256)
-        hold(2, services.objects.head(output.key) == expected, "an output is not there, or is another one")
+        hold(2, services.objects_of(task).head(output.key) == expected, "an output is not there, or is another one")
 
 
 def _for_good(task: Task) -> Task:

@@ -13,6 +13,7 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from core import aftermath, moves, sweep
 from core.cancel import cancel
+from core.destination import Destination
 from core.errors import (
     DispatchDelayed,
     DispatchUnavailable,
@@ -29,7 +30,7 @@ from core.register import Registration, register
 from core.task import Failure, FailureCode, Progress, Stage, Status, Task, Timings
 from support.invariants import hold
 from support.recording import REFUSED, REFUSED_FOR_GOOD
-from support.scene import CODES, MOODS, MOST_TASKS, SECRETS, SETTINGS, SKEW, Scene, pick
+from support.scene import CODES, MOODS, MOST_TASKS, SECRETS, SETTINGS, SHOWS, SKEW, Scene, pick
 
 seconds = st.sampled_from([1, 10, 16, 25, 61, 91, 185, 301])
 which = st.integers(0, 7)
@@ -40,19 +41,19 @@ class Life(Scene):
 
     @initialize()
     def two_tasks_of_which_one_is_taken(self) -> None:
-        for _ in range(2):
-            self.register()
+        for place in (None, SHOWS):
+            self.register(place)
         self.execute(0)
         self.worker_starts(0, 0)
 
     # Callers
 
     @precondition(lambda self: len(self.ids) < MOST_TASKS)
-    @rule()
-    def register(self) -> None:
+    @rule(place=st.sampled_from([None, SHOWS]))
+    def register(self, place: Destination | None) -> None:
         task_id = f"00000000-0000-4000-8000-{len(self.ids):012}"
         answer = register(
-            self.store, _wanted(), settings=SETTINGS, task_id=task_id, correlation_id="corr", now=self.now
+            self.store, _wanted(place=place), settings=SETTINGS, task_id=task_id, correlation_id="corr", now=self.now
         )
         self.answered(answer.task)
         self.ids.append(task_id)
@@ -243,10 +244,11 @@ class Life(Scene):
                 self.answered(task)
 
 
-def _wanted(crf: int = 23) -> Registration:
+def _wanted(crf: int = 23, *, place: Destination | None = None) -> Registration:
     return Registration(
         command=f"-i input.mp4 -c:v libx264 -crf {crf} output.mp4",
         input_files={"input.mp4": f"https://media.example/input.mp4?signature={SECRETS[0]}"},
         output_files=("output.mp4",),
         callback_url=f"https://callbacks.example/ended?token={SECRETS[1]}",
+        destination=place,
     )

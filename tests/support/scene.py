@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from core import aftermath, moves, sweep
+from core.destination import Destination
 from core.errors import (
     DispatchDelayed,
     DispatchUnavailable,
@@ -45,14 +46,18 @@ SKEW = 60
 # From the moment that nothing fails any more, within so long every task ends.
 BOUND = moves.QUEUE_PATIENCE + moves.LEASE + timedelta(seconds=SKEW) + timedelta(minutes=2)
 SECRETS = ("sig-5ecret", "hook-5ecret", "whsec_")
-SETTINGS = Settings(webhook_secret="whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0", event_bus="ends")
+SHOWS = Destination(bucket="media-out", prefix="shows")
+SETTINGS = Settings(
+    webhook_secret="whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0", event_bus="ends", destinations=(SHOWS,)
+)
 CODES = (FailureCode.DOWNLOAD_FAILED, FailureCode.MEDIA_INVALID, FailureCode.OUT_OF_MEMORY, FailureCode.WORKER_LOST)
 MOODS = ("well", "well", "answers lost", "throttled", "refusing", "worker first")
 
 
 @dataclass
 class Home:
-    """Where a run keeps its things. `stored` lists all that is in the object store, begun transfers included."""
+    """Where a run keeps its things, those of other buckets too. `stored` lists all that is in the object store, begun
+    transfers included."""
 
     store: TaskStore
     records: RecordStore
@@ -139,6 +144,7 @@ class Scene(RuleBasedStateMachine):
             objects=self.home.objects,
             dispatcher=self.pool,
             channels=self.channels,
+            buckets=lambda name: self.home.objects,
         )
         self.now = NOW
         self.ids: list[str] = []
@@ -148,6 +154,7 @@ class Scene(RuleBasedStateMachine):
         self.workers: list[Worker] = []
         self.writers: dict[str, Worker] = {}  # by object key
         self.late: set[str] = set()  # tasks for which a worker stored something when all was tidied already
+        self.delivered: set[str] = set()  # the keys that are somebody else's to delete
         self.stale: list[Task] = []  # as somebody has read them some time ago
         self.logged = _Logged()
 
@@ -164,6 +171,7 @@ class Scene(RuleBasedStateMachine):
                 continue
             invariants.state(task)
             invariants.published(self.services, task)
+            self.delivered |= {output.key for output in task.outputs if task.destination}
             hold(9, len(task.outputs) <= 1, "more than one output")
             hold(14, not self._secrets(_shown(self.services, task)), "a secret is shown")
             if task.status.ended:
@@ -210,7 +218,7 @@ class Scene(RuleBasedStateMachine):
         aftermath.sweep(self.services, now=self.now)
         shown = {output.key for task in self._all() if not task.purged_at for output in task.outputs}
         left = {key for key in self.home.stored() if key.split("/")[1] not in self.late}
-        hold(13, left <= shown, "something is stored that no task shows")
+        hold(13, left <= shown | self.delivered, "something is stored that no task shows")
         for _ in range(12):
             self.now += timedelta(hours=12)
             aftermath.sweep(self.services, now=self.now)
@@ -219,7 +227,8 @@ class Scene(RuleBasedStateMachine):
         self.now += timedelta(days=31)
         aftermath.sweep(self.services, now=self.now)
         self.every_promise_is_kept()
-        hold(13, not self._all() and not self.home.stored(), "something is kept for ever")
+        hold(13, not self._all() and self.home.stored() <= self.delivered, "something is kept for ever")
+        hold(2, self.delivered <= self.home.stored(), "what was delivered is gone")
 
     # How it is done
 
@@ -284,7 +293,7 @@ class Scene(RuleBasedStateMachine):
         path.write_bytes(f"{worker.job_id} {worker.task.fence}".encode())
         finished = Finished(path=path, filename="output.mp4", declared=0, media=None)
         prefix = f"{self.services.folder(worker.task)}/{worker.task.fence}"
-        worker.outputs = upload(self.home.objects, [finished], prefix=prefix, stop=Event())
+        worker.outputs = upload(self.services.objects_of(worker.task), [finished], prefix=prefix, stop=Event())
         for output in worker.outputs:
             hold(12, self.writers.setdefault(output.key, worker) is worker, "two workers wrote one key")
         task = self.find(worker.task.task_id)
@@ -316,7 +325,7 @@ class Scene(RuleBasedStateMachine):
             self._discard(worker)
 
     def _discard(self, worker: Worker) -> None:
-        self.home.objects.delete(f"{self.services.folder(worker.task)}/{worker.task.fence}")
+        self.services.objects_of(worker.task).delete(f"{self.services.folder(worker.task)}/{worker.task.fence}")
         self.gone(worker)
 
     def gone(self, worker: Worker) -> None:

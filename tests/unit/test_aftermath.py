@@ -9,9 +9,10 @@ import pytest
 
 from core import moves
 from core.aftermath import NOTICE_DELAYS, Step, attend, decide, sweep
-from core.errors import TaskChanged, TaskNotFound
+from core.destination import Destination
+from core.errors import InternalError, TaskChanged, TaskNotFound
 from core.moves import TIDY_AFTER
-from core.ports import Services
+from core.ports import ObjectStore, Services
 from core.task import KEEP_RECORD, Notice, NoticeStatus, Status, Task
 from support.builders import NOW, task_in
 from support.recording import REFUSED, REFUSED_FOR_GOOD, RecordingChannel
@@ -155,6 +156,39 @@ def test_tidy_deletes_what_was_not_published(services: Services, tmp_path: Path,
     assert attend(services, task, now=NOW) == replace(task, version=2, tidy_due_at=None)
     assert [fence for fence, key in keys.items() if services.objects.head(key)] == ([2] if kept else [])
     assert services.objects.head(others) is not None
+
+
+def refusing(name: str) -> ObjectStore:
+    raise InternalError("The outputs could not be deleted.")
+
+
+def test_a_bucket_that_refuses_to_be_tidied_holds_up_nothing(services: Services, webhook: RecordingChannel) -> None:
+    # given more tasks that cannot be tidied than are attended to at once, and one that is due later
+    withdrawn = Destination(bucket="media-out")
+    stuck = [created(services, destination=withdrawn, notices=(), tidy_due_at=NOW) for _ in range(3)]
+    told = created(services, notices=(Notice(channel="webhook", due_at=NOW + SECOND),))
+    services = replace(services, buckets=refusing)
+
+    now = NOW + SECOND
+    assert [sweep(services, now=now, limit=2) for _ in range(3)] == [2, 2, 0]
+
+    assert [task.task_id for task in webhook.delivered] == [told.task_id]
+    for task in stuck:
+        left = services.store.get(task.task_id)
+        assert left.tidy_due_at is not None
+        assert now + TIDY_AFTER <= left.tidy_due_at < now + 2 * TIDY_AFTER
+        assert replace(left, version=1, tidy_due_at=NOW) == task
+
+
+def test_a_record_goes_in_its_time_whatever_its_bucket_refuses(services: Services, tmp_path: Path) -> None:
+    task = created(services, destination=Destination(bucket="media-out"), notices=(), tidy_due_at=None)
+    stored(services, tmp_path, services.log_key(task, 1))
+
+    assert sweep(replace(services, buckets=refusing), now=NOW + KEEP_RECORD) == 0
+
+    with pytest.raises(TaskNotFound):
+        services.store.get(task.task_id)
+    assert services.objects.head(services.log_key(task, 1)) is None
 
 
 def test_purge_deletes_the_outputs_and_keeps_the_record(services: Services, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from core import aftermath
 from core.delete import delete
-from core.errors import TaskNotFound, TaskNotReady
+from core.destination import Destination
+from core.errors import InternalError, TaskNotFound, TaskNotReady
 from core.moves import TIDY_AFTER
 from core.ports import Services
 from core.task import Status, Task
@@ -58,6 +59,16 @@ def test_delete_done_twice_says_when_it_was_done_first(services: Services, tmp_p
     again = services.store.get(task.task_id)
     assert (again.purged_at, again.tidy_due_at) == (NOW, LATER + TIDY_AFTER)
     assert there(services, keys) == []
+
+
+def test_delete_is_on_record_also_where_a_bucket_refuses_it(services: Services, tmp_path: Path) -> None:
+    elsewhere = task_in(Status.COMPLETED, destination=Destination(bucket="media-out"))
+    task = services.store.create(elsewhere)
+    stored(services, tmp_path, services.log_key(task, 1))
+    with pytest.raises(InternalError):
+        delete(services, task.task_id, now=NOW)  # these services have no bucket but their own
+    assert services.store.get(task.task_id) == replace(task, version=2, purged_at=NOW, tidy_due_at=NOW + TIDY_AFTER)
+    assert services.objects.head(services.log_key(task, 1)) is None
 
 
 @pytest.mark.parametrize("status", ENDED)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import moves
+from core.destination import Destination
 from core.errors import FenceLost, TaskEnded, TaskNotReady
 from core.moves import ENDED, GIVE_UP_AFTER, HEARTBEAT, LEASE, MOVES, QUEUE_PATIENCE, SUBMIT_GRACE, TIDY_AFTER
 from core.task import (
@@ -77,6 +78,7 @@ CALLS: Mapping[str, Callable[[Task], Task]] = {
     "notified": lambda task: moves.notified(task, now=LATER, channel="webhook"),
     "unnotified": lambda task: moves.unnotified(task, channel="webhook", error="No.", abandon=True),
     "tidied": lambda task: moves.tidied(task),
+    "untidied": lambda task: moves.untidied(task, now=LATER),
     "purged": lambda task: moves.purged(task, now=LATER),
     "delete": lambda task: moves.delete(task, now=LATER),
 }
@@ -102,6 +104,7 @@ ALLOWED = {
     "notified": {"completed", "failed", "canceled"},
     "unnotified": {"completed", "failed", "canceled"},
     "tidied": {"completed", "failed", "canceled"},
+    "untidied": {"completed", "failed", "canceled"},
     "purged": {"completed"},
     "delete": {"completed", "failed", "canceled"},
 }
@@ -318,6 +321,17 @@ def test_what_was_stored_and_not_published_is_tidied_later(move: str, fence: int
     assert ended.tidy_due_at == (LATER + TIDY_AFTER if due else None)
 
 
+@pytest.mark.parametrize("minutes", [0, 2, 3, 7, 60 * 24])
+def test_what_could_not_be_tidied_is_tried_again_after_as_long_once_more(minutes: int) -> None:
+    ended = replace(CALLS["cancel"](task_in(Status.RUNNING)), tidy_due_at=LATER)
+    passed, now = timedelta(minutes=minutes), LATER + timedelta(minutes=minutes)
+    due = now + max(passed, TIDY_AFTER)
+    assert moves.untidied(ended, now=now) == replace(ended, tidy_due_at=due)
+    # of one that was deleted long after its end, since then
+    deleted = replace(ended, finished_at=NOW - timedelta(days=20), purged_at=LATER)
+    assert moves.untidied(deleted, now=now) == replace(deleted, tidy_due_at=due)
+
+
 def test_a_task_that_nobody_claimed_has_nothing_to_tidy() -> None:
     assert CALLS["cancel"](task_in(Status.QUEUED)).tidy_due_at is None
 
@@ -442,6 +456,12 @@ def test_a_task_is_due_by_what_it_waits_for() -> None:
         Status.FAILED: NOW + TIDY_AFTER,
         Status.CANCELED: forget,
     }
+
+
+def test_outputs_in_a_bucket_of_others_do_not_keep_the_record() -> None:
+    done = CALLS["complete"](task_in(Status.RUNNING, destination=Destination(bucket="media-out")))
+    deleted = replace(done, purged_at=LATER + timedelta(days=1))
+    assert (done.due_at, deleted.forget_due_at) == (LATER + KEEP_RECORD, LATER + KEEP_RECORD)
 
 
 def test_an_ended_task_is_due_by_what_is_left_to_do_the_first_first() -> None:

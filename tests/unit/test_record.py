@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import record
+from core.destination import Destination
 from core.task import (
     Attempt,
     Ending,
@@ -202,6 +203,7 @@ tasks = st.builds(
     fingerprint=st.none() | words,
     result_ttl_seconds=st.none() | whole,
     purged_at=st.none() | times,
+    destination=st.none() | st.builds(Destination, bucket=words, prefix=words),
     error=st.none() | failures,
 )
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from core import moves
+from core.destination import Destination
 from core.errors import CommandNotAllowed, IdempotencyConflict, InvalidArgument, TaskNotFound, UrlNotAllowed
 from core.ffmpeg.form import Options, Video
 from core.ports import Services, TaskStore
@@ -24,6 +25,7 @@ WANTED = Registration(
 )
 SECRET = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"
 CALLBACK = "https://callbacks.example/ended"
+SHOW = Destination(bucket="media-out", prefix="shows/42")
 
 
 def registered(
@@ -58,6 +60,7 @@ def test_register_stores_a_pending_task(services: Services) -> None:
         (replace(WANTED, command="-i in.mp4 -f lavfi out.mp4 && rm"), CommandNotAllowed),
         (replace(WANTED, input_files={"in.mp4": "file:///etc/passwd"}), UrlNotAllowed),
         (replace(WANTED, callback_url=CALLBACK), InvalidArgument),  # nobody could tell that it is ours
+        (replace(WANTED, destination=SHOW), InvalidArgument),  # none is listed
     ],
 )
 @pytest.mark.parametrize("key", [None, "key"])
@@ -75,6 +78,15 @@ def test_a_callback_is_refused_without_a_secret_to_sign_with(services: Services)
         registered(services.store, replace(WANTED, callback_url=CALLBACK))
     assert "WEBHOOK_SECRET" in caught.value.message
     assert caught.value.details == {"field": "callback_url"}
+
+
+def test_a_destination_is_kept_with_the_task_and_its_outputs_for_ever(services: Services) -> None:
+    settings = Settings(destinations=(Destination(bucket="media-out", prefix="shows"),))
+    task = registered(services.store, replace(WANTED, destination=SHOW), settings=settings).task
+    assert services.store.get(task.task_id) == task
+    assert (task.destination, task.result_ttl_seconds) == (SHOW, None)
+    own = registered(services.store, settings=settings, task_id="other").task
+    assert (own.destination, own.result_ttl_seconds) == (None, 24 * 3600)
 
 
 @pytest.mark.parametrize("url", ["http://10.0.0.1/hook", "s3://bucket/hook", "ftp://callbacks.example/"])
@@ -115,6 +127,7 @@ def test_the_same_key_gives_the_task_as_it_is_by_now(services: Services) -> None
         replace(WANTED, input_files={"in.mp4": "https://media.example/in.mp4?v=2"}),
         replace(WANTED, output_files=("out.mp4", "more.mp4")),
         replace(WANTED, callback_url=CALLBACK),
+        replace(WANTED, destination=SHOW),
     ],
 )
 def test_the_same_key_with_another_request_is_a_conflict(services: Services, other: Registration) -> None:

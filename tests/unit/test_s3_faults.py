@@ -181,6 +181,17 @@ def test_refusal_for_good_is_not_tried_again(proxy: S3Proxy, tmp_path: Path) -> 
     assert proxy.seen == ["PutObject", "HeadObject"]
 
 
+@pytest.mark.parametrize(("fault", "reason"), [(DENIED, "AccessDenied"), (NO_BUCKET, "NoSuchBucket")])
+def test_failure_has_what_s3_calls_it(proxy: S3Proxy, tmp_path: Path, fault: Fault, reason: str) -> None:
+    proxy.always("PutObject", fault)
+    objects = S3ObjectStore(BUCKET, client=proxy.client())
+
+    with pytest.raises(TaskFailed) as caught:
+        upload(objects, [finished(tmp_path, SMALL)], prefix=FOLDER, stop=Event())
+
+    assert caught.value.failure.details == {"output": "out.mp4", "reason": reason}
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_first_file_to_fail_ends_the_others(proxy: S3Proxy, tmp_path: Path) -> None:
     # given an upload that would take minutes, and one that fails

@@ -4,6 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from core.destination import Destination
 from core.settings import Settings, SettingsInvalid
 from support.moto_server import SETTINGS
 
@@ -31,6 +32,18 @@ def test_networks_and_buckets_are_lists_and_survive_the_way_to_a_worker() -> Non
 
 def test_buckets_count_only_where_there_is_a_role_to_read_them() -> None:
     assert Settings.from_env({"INPUT_BUCKETS": "media"}).url_policy.buckets == ()
+
+
+def test_destinations_are_buckets_with_or_without_a_prefix_and_survive_the_way_to_a_worker() -> None:
+    settings = Settings.from_env({"DESTINATIONS": " media-out, partner-bucket/in coming ,partner-bucket/b/c"})
+
+    assert settings.destinations == (
+        Destination(bucket="media-out"),
+        Destination(bucket="partner-bucket", prefix="in coming"),
+        Destination(bucket="partner-bucket", prefix="b/c"),
+    )
+    assert Settings.from_env(settings.to_env()) == settings
+    assert Settings.from_env({}).destinations == ()
 
 
 ONE = "whsec_" + "c2VjcmV0" * 4
@@ -68,6 +81,8 @@ def test_webhook_secret_is_for_those_who_send_alone() -> None:
         ("ALLOW_PRIVATE_NETWORKS", "10.0.0.0/8;127.0.0.0/8", "must be networks like"),
         ("INPUT_BUCKETS", "s3://media", "must be names of buckets, like media,archive: 's3://media' is none"),
         ("INPUT_BUCKETS", "media,*", "'*' is none"),
+        ("DESTINATIONS", "s3://media", "like media-out,partner-bucket/incoming: 's3://media' is none"),
+        ("DESTINATIONS", "media-out,media/../x", "'media/../x' is none"),
     ],
 )
 def test_bad_value_is_reported_with_what_is_wanted(name: str, text: str, words: str) -> None:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from core import moves, presets, register
 from core import task as domain
+from core.destination import Destination
 from core.errors import InvalidArgument
 from core.ffmpeg import form
 from core.task import (
@@ -74,10 +75,25 @@ def test_registration_wants_outputs_in_one_way(outputs: dict[str, Any], field: s
     assert refused.value.details == {"field": field}
 
 
-@pytest.mark.parametrize("name", ["batch_id", "destination"])
+@pytest.mark.parametrize("name", ["batch_id"])
 def test_registration_takes_no_field_that_is_not_there_yet(name: str) -> None:
     with pytest.raises(ValidationError):
         registration.Registration.model_validate({**BODY, "output_filename": "b.mp4", name: None})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "meant"),
+    [
+        ({"bucket": "media-out", "prefix": "shows/42"}, Destination(bucket="media-out", prefix="shows/42")),
+        ({"bucket": "media-out"}, Destination(bucket="media-out")),
+        (None, None),
+    ],
+)
+def test_registration_takes_a_destination(wanted: Any, meant: Destination | None) -> None:
+    body = registration.Registration.model_validate({**BODY, "output_filename": "b.mp4", "destination": wanted})
+    assert body.to_domain().destination == meant
+    made = shown(replace(task_in(Status.PENDING), destination=meant)).model_dump()["destination"]
+    assert made == (wanted and {"prefix": "", **wanted})
 
 
 @pytest.mark.parametrize("status", list(Status))

@@ -13,6 +13,7 @@ from core import wiring
 from core.aws.dispatcher import BatchDispatcher
 from core.aws.object_store import S3ObjectStore
 from core.aws.task_store import DynamoTaskStore
+from core.errors import InvalidArgument
 from core.settings import Settings
 from core.task import Status
 from support.builders import NOW, a_task, task_in
@@ -45,6 +46,39 @@ def test_links_of_one_process_work_in_another(tmp_path: Path) -> None:
     assert found.path.read_bytes() == b"x"
 
 
+def test_links_into_a_bucket_work_as_long_as_it_is_listed(tmp_path: Path) -> None:
+    listed, withdrawn = (local_settings(tmp_path, DESTINATIONS=name) for name in ("media-out/a,archive", "archive"))
+    (tmp_path / "out").write_bytes(b"x")
+    objects = wiring.services(listed, {}).buckets("media-out")
+    objects.put_file("a/t/1/a.mp4", tmp_path / "out", sha256="ab", content_type="video/mp4")
+    token = urlsplit(objects.link("a/t/1/a.mp4", expires_in_seconds=60)).path.split("/")[2]
+    found = wiring.local(listed, {}).open_link(token, "a/t/1/a.mp4")
+    assert found is not None
+    assert found.path.relative_to(tmp_path / "data").parts[:2] == ("destinations", "media-out")
+    assert wiring.local(withdrawn, {}).open_link(token, "a/t/1/a.mp4") is None
+
+
+def test_a_link_opens_nothing_of_another_bucket(tmp_path: Path) -> None:
+    here = wiring.local(local_settings(tmp_path, DESTINATIONS="media-out,archive"), {})
+    stores = [here.services.objects, *map(here.services.buckets, ("media-out", "archive"))]
+    for number, objects in enumerate(stores):
+        (tmp_path / "out").write_text(str(number))
+        objects.put_file("a/t/1/a.mp4", tmp_path / "out", sha256="ab", content_type="video/mp4")
+        (tmp_path / "out").unlink()
+    tokens = [urlsplit(one.link("a/t/1/a.mp4", expires_in_seconds=60)).path.split("/")[2] for one in stores]
+    found = [here.open_link(token, "a/t/1/a.mp4") for token in tokens]
+    assert [one and one.path.read_text() for one in found] == ["0", "1", "2"]
+    stores[1].delete("a")
+    assert [bool(here.open_link(token, "a/t/1/a.mp4")) for token in tokens] == [True, False, True]
+
+
+@pytest.mark.parametrize("name", ["../objects", "..", "/etc", "a/b", "", "Media", "media-out/"])
+def test_a_stored_bucket_that_is_a_path_is_no_folder(tmp_path: Path, name: str) -> None:
+    services = wiring.services(local_settings(tmp_path, DESTINATIONS="media-out"), {})
+    with pytest.raises(InvalidArgument):
+        services.buckets(name)
+
+
 def test_links_name_the_address_where_no_other_is_set(tmp_path: Path) -> None:
     objects = wiring.services(local_settings(tmp_path, HOST="::1", PORT="8123"), {}).objects
     assert objects.link("o/t/a", expires_in_seconds=60).startswith("http://[::1]:8123/files/")
@@ -75,6 +109,8 @@ def test_aws_is_wired_from_its_four_settings() -> None:
     services = wiring.services(Settings.from_env(SETTINGS), {})
     kinds = (type(services.store), type(services.objects), type(services.dispatcher))
     assert kinds == (DynamoTaskStore, S3ObjectStore, BatchDispatcher)
+    assert services.buckets("media-out").uri("a") == "s3://media-out/a"
+    assert services.buckets("media-out") is services.buckets("media-out")  # whose client is made once
 
 
 IMPORTS = """

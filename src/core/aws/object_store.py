@@ -163,4 +163,6 @@ def _translated(message: str, *others: type[Exception]) -> Iterator[None]:
     try:
         yield
     except expected as error:
-        raise InternalError(message) from error
+        # What S3 calls it tells whoever has set up the bucket what is wrong with it.
+        named = {"reason": error.response["Error"]["Code"]} if isinstance(error, ClientError) else {}
+        raise InternalError(message, details=named) from error

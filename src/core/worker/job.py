@@ -18,8 +18,16 @@ from enum import Enum
 from pathlib import Path
 from threading import Event
 
-from core import moves
-from core.errors import CommandNotAllowed, ServiceError, TaskChanged, TaskEnded, TaskNotFound, TaskNotReady
+from core import destination, moves
+from core.errors import (
+    CommandNotAllowed,
+    InvalidArgument,
+    ServiceError,
+    TaskChanged,
+    TaskEnded,
+    TaskNotFound,
+    TaskNotReady,
+)
 from core.ffmpeg import build, compute, failure, fallback, probe, validate
 from core.ffmpeg.command import Command
 from core.ports import Services
@@ -160,7 +168,7 @@ def _keep(worker: Worker, task: Task, folder: Folder, journal: Journal) -> None:
 def _discard(worker: Worker, task: Task) -> None:
     """Delete what we may have stored; what we cannot is left to the sweep."""
     with contextlib.suppress(ServiceError):
-        worker.services.objects.delete(f"{worker.services.folder(task)}/{task.fence}")
+        worker.services.objects_of(task).delete(f"{worker.services.folder(task)}/{task.fence}")
 
 
 def _listed(outputs: tuple[Output, ...]) -> tuple[Output, ...]:
@@ -182,6 +190,7 @@ def _folder(worker: Worker, task: Task) -> Iterator[Folder]:
 
 
 def _transcoded(worker: Worker, task: Task, folder: Folder, reporter: Reporter, journal: Journal) -> tuple[Output, ...]:
+    _check_destination(worker, task)
     command = _on_what_is_here(worker, task, reporter, journal)
     examine = collect.examiner(worker.prober, folder.root, sandbox.for_prober(worker.layers, folder))
     local_names = _download(worker, task, folder)
@@ -202,7 +211,16 @@ def _transcoded(worker: Worker, task: Task, folder: Folder, reporter: Reporter, 
     reporter.enter(Stage.UPLOADING)
     files = collect.collect(folder.outputs, task.output_files, examine=examine)
     prefix = f"{worker.services.folder(task)}/{task.fence}"
-    return upload.upload(worker.services.objects, files, prefix=prefix, stop=worker.stop)
+    return upload.upload(worker.services.objects_of(task), files, prefix=prefix, stop=worker.stop)
+
+
+def _check_destination(worker: Worker, task: Task) -> None:
+    """Raise TaskFailed, before there is any work in it, when the outputs may not go where they are to any more."""
+    try:
+        destination.check(task.destination, worker.settings.destinations)
+    except InvalidArgument as refusal:
+        message = f"The outputs cannot be stored: {refusal.message}"
+        raise TaskFailed.of(FailureCode.UPLOAD_FAILED, message, retryable=False, details=refusal.details) from refusal
 
 
 def _checked(task: Task) -> Command:

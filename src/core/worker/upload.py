@@ -102,7 +102,7 @@ def _put(objects: ObjectStore, file: Finished, *, key: str, on_piece: Callable[[
     except ServiceError as error:
         reason = type(error.__cause__ or error).__name__
         log.warning("an output could not be stored", extra={"action": "upload_failed", "reason": reason})
-        raise _failed(file, "could not be stored.") from error
+        raise _failed(file, "could not be stored.", **error.details) from error
     if arrived != expected:
         raise _failed(file, "did not arrive whole in the object store.")
     return Output(
@@ -134,5 +134,6 @@ def _sent(
     return objects.head(key)
 
 
-def _failed(file: Finished, what: str) -> TaskFailed:
-    return TaskFailed.of(FailureCode.UPLOAD_FAILED, f"{file.filename} {what}", details={"output": file.filename})
+def _failed(file: Finished, what: str, **details: object) -> TaskFailed:
+    about = {"output": file.filename, **details}
+    return TaskFailed.of(FailureCode.UPLOAD_FAILED, f"{file.filename} {what}", details=about)

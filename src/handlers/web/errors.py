@@ -72,6 +72,7 @@ _WORDS: Mapping[str, str] = {
     "less_than_equal": "must be at most {le}.",
     "enum": "must be {expected}.",
     "dict_type": "must be an object.",
+    "model_attributes_type": "must be an object.",
     "list_type": "must be a list.",
     "too_short": "needs at least {min_length} entry.",
     "too_long": "must have at most {max_length} entries.",

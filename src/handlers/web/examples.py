@@ -62,6 +62,7 @@ PENDING: dict[str, Any] = {
     "purged_at": None,
     "timeout_seconds": None,
     "metadata": {"order": "4711"},
+    "destination": None,
     "correlation_id": CORRELATION_ID,
     "key_name": None,
     "callback_url": "https://hooks.example.com/transcoded",

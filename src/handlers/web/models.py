@@ -13,8 +13,9 @@ from pydantic import AfterValidator, Field
 
 from core import health, preview, urls
 from core import task as domain
-from core.ports import ObjectStore, Page, Position
+from core.ports import Page, Position, Services
 from handlers.web import cursors
+from handlers.web.destination import Destination
 from handlers.web.errors import CODES
 from handlers.web.wire import Wire
 
@@ -133,10 +134,11 @@ class Task(Wire):
     queued_at: Time | None
     started_at: Time | None = Field(description="When the newest attempt began.")
     finished_at: Time | None
-    expires_at: Time | None = Field(description="When the outputs are deleted; null where they are kept for ever.")
+    expires_at: Time | None = Field(description="When the outputs are deleted; null where that is not ours to do.")
     purged_at: Time | None = Field(description="When they were, and the logs.")
     timeout_seconds: int | None = Field(description="As registered.")
     metadata: dict[str, str] = Field(description="As registered.")
+    destination: Destination | None = Field(description="As registered; null is the service's own bucket.")
     correlation_id: str
     key_name: str | None = Field(description="Of the API key that registered it, where there is sign-in.")
     callback_url: str | None = Field(description="As registered, without its query string.")
@@ -258,6 +260,7 @@ def shown_task(task: domain.Task, *, link: Callable[[str], str], uri: Callable[[
         purged_at=task.purged_at,
         timeout_seconds=task.timeout_seconds,
         metadata=dict(task.metadata),
+        destination=Destination.model_validate(task.destination) if task.destination else None,
         correlation_id=task.correlation_id,
         key_name=task.key_name,
         callback_url=urls.without_secrets(task.callback_url) if task.callback_url else None,
@@ -265,8 +268,9 @@ def shown_task(task: domain.Task, *, link: Callable[[str], str], uri: Callable[[
     )
 
 
-def status_answer(task: domain.Task, objects: ObjectStore, *, link_ttl_seconds: int) -> str:
+def status_answer(task: domain.Task, services: Services, *, link_ttl_seconds: int) -> str:
     """The body that status answers with; also what notices carry, which nobody has asked for."""
+    objects = services.objects_of(task)
     shown = shown_task(task, link=lambda key: objects.link(key, expires_in_seconds=link_ttl_seconds), uri=objects.uri)
     return shown.model_dump_json()
 

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from core import register
 from core.errors import InvalidArgument
 from handlers.web import examples
+from handlers.web.destination import Destination
 from handlers.web.options import MAX_PARAMETERS, NumberOrText, Options
 from handlers.web.wire import Wire
 
@@ -70,6 +71,11 @@ class Registration(Wire):
         description="Words of your own, shown wherever the task is: at most 10, names of 1 to 64 characters, texts of "
         "at most 256.",
     )
+    destination: Destination | None = Field(
+        default=None,
+        description="Where the outputs go in the place of the service's own bucket. There they stay until they are "
+        "deleted by their owner, or by you.",
+    )
 
     def to_domain(self) -> register.Registration:
         """Raises InvalidArgument unless it is written in exactly one way, and the outputs too, each once."""
@@ -89,6 +95,7 @@ class Registration(Wire):
             gpu_fallback=self.gpu_fallback,
             timeout_seconds=self.timeout_seconds,
             metadata=self.metadata,
+            destination=self.destination.to_domain() if self.destination else None,
         )
 
     def _output_names(self) -> tuple[str, ...]:

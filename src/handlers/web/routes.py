@@ -118,6 +118,7 @@ class Operations:
             max_output_bytes=settings.max_output_bytes,
             most_seconds=settings.task_timeout_seconds,
             presets_dir=settings.presets_dir,
+            destinations=settings.destinations,
         )
         return _json(models.shown_preview(found), 200)
 
@@ -173,8 +174,9 @@ class Operations:
         return task
 
     def _linked(self, task_id: str, filename: str | None) -> Response:
-        objects, now = self.services.objects, self.clock()
-        task = self.services.store.get(task_id)
+        services, now = self.services, self.clock()
+        task = services.store.get(task_id)
+        objects = services.objects_of(task)
         key = result_key(objects, task, filename, now=now, ask_again_seconds=self._poll_seconds(task))
         link = objects.link(key, expires_in_seconds=self.settings.link_ttl_seconds)
         return RedirectResponse(link, status_code=307, headers=_NOT_STORED)
@@ -184,7 +186,7 @@ class Operations:
 
     def _shown(self, task: Task, status: int, headers: dict[str, str] | None = None) -> Response:
         ttl = self.settings.link_ttl_seconds
-        body = models.status_answer(task, self.services.objects, link_ttl_seconds=ttl)
+        body = models.status_answer(task, self.services, link_ttl_seconds=ttl)
         poll = {} if task.status.ended else {"Retry-After": str(self._poll_seconds(task))}
         return _json_text(body, status, {**poll, **(headers or {})})
 
