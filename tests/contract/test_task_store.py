@@ -21,6 +21,7 @@ from botocore.httpsession import URLLib3Session
 from core import moves
 from core.aws import client as clients
 from core.aws.task_store import EXPIRES, DynamoTaskStore
+from core.destination import Destination
 from core.errors import InternalError, TaskChanged, TaskExists, TaskNotFound
 from core.local.task_store import COUNT_LIVE, SqliteTaskStore
 from core.ports import TaskStore
@@ -62,6 +63,7 @@ def a_full_task() -> Task:
         fingerprint="ab" * 32,
         key_name="alice",
         callback_url="https://callbacks.example/ended?token=1",
+        destination=Destination(bucket="media-out", prefix="shows/42"),
         timeout_seconds=60,
         metadata={"order": "4711", "ü": ""},
         result_ttl_seconds=3600,
