@@ -72,9 +72,9 @@ def _fault(name: str, value: object, settings: Settings) -> str | None:
     if name == "max_concurrent_tasks" and settings.backend == "aws":
         return NOT_ON_AWS
     try:
-        made = settings.with_one(name, str(value))
-        if made.default_preset and name == "default_preset":
-            presets.find(made.default_preset, settings.presets_dir)
+        settings.with_one(name, str(value))
+        if name == "default_preset":
+            presets.find(str(value), settings.presets_dir)
     except ValueError as fault:
         return f"{name} {fault}."
     except InvalidArgument as unknown:
