@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from core import presets
 from core.errors import InternalError, InvalidArgument, RecordChanged, ServiceError, SettingsChanged
 from core.ports import Record, RecordStore
 from core.settings import Settings
@@ -74,6 +73,8 @@ def _fault(name: str, value: object, settings: Settings) -> str | None:
     try:
         settings.with_one(name, str(value))
         if name == "default_preset":
+            from core import presets  # only here: it takes its time to be imported
+
             presets.find(str(value), settings.presets_dir)
     except ValueError as fault:
         return f"{name} {fault}."

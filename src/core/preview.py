@@ -10,7 +10,7 @@ from core.errors import CommandNotAllowed, UrlNotAllowed
 from core.ffmpeg import advice, build, compute, fallback, validate
 from core.ffmpeg.command import Command
 from core.ffmpeg.compute import Compute
-from core.register import Defaults, Registration, command_text, compute_for, timeout_for
+from core.register import NO_DEFAULTS, Defaults, Registration, command_text, compute_for, timeout_for
 
 PROGRESS_FD = 3  # any open descriptor; the worker's own may be another
 
@@ -34,7 +34,7 @@ def preview(
     max_output_bytes: int,
     most_seconds: int,
     presets_dir: Path | None = None,
-    default: Defaults = Defaults(),
+    default: Defaults = NO_DEFAULTS,
 ) -> Preview:
     """The verdict of register under `policy`, and the arguments of a worker with those limits.
 

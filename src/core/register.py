@@ -33,8 +33,8 @@ ONE_WAY = "Give exactly one of command, options and preset."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
-    """What a caller asks for, in one of three ways: a command, options, or a preset with parameters; in none of them, it
-    is the default preset, if the settings name one.
+    """What a caller asks for, in one of three ways: a command, options, or a preset with parameters; in none of them,
+    it is the default preset, if the settings name one.
 
     `input_files` maps the names in the command to URLs.
     """
@@ -61,6 +61,9 @@ class Defaults(NamedTuple):
     @classmethod
     def of(cls, settings: Settings) -> "Defaults":
         return cls(settings.default_preset, settings.default_quality)
+
+
+NO_DEFAULTS = Defaults()
 
 
 class Registered(NamedTuple):
@@ -122,7 +125,7 @@ def _task(wanted: Registration, settings: Settings, task_id: str, correlation_id
     )
 
 
-def command_text(wanted: Registration, presets_dir: Path | None, *, default: Defaults = Defaults()) -> str:
+def command_text(wanted: Registration, presets_dir: Path | None, *, default: Defaults = NO_DEFAULTS) -> str:
     """The command that is asked for, not judged yet. Raises InvalidArgument where the wishes make none."""
     if wanted.command:
         return wanted.command

@@ -127,7 +127,7 @@ class Settings:
         return settings
 
     def with_one(self, name: str, text: str) -> "Settings":
-        """These settings, but for one, which is read as from the environment. Raises ValueError, saying how it must be."""
+        """These settings, but for one, read as from the environment. Raises ValueError, saying how it must be."""
         return replace(self, **{name: _READERS[name](text)})
 
     def to_env(self) -> dict[str, str]:

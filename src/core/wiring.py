@@ -17,6 +17,7 @@ from core.settings import SECRET_ARN, Settings, SettingsInvalid
 from core.task import Task
 
 if TYPE_CHECKING:
+    from core.load import Machine
     from core.local.dispatcher import LocalDispatcher
     from core.local.object_store import FoundFile
 
@@ -43,6 +44,7 @@ class Local(NamedTuple):
     services: Services
     pool: "LocalDispatcher"
     open_link: "Callable[[str, str], FoundFile | None]"
+    machine: "Callable[[], Machine]"  # what it is busy with
 
 
 def signing(settings: Settings) -> Settings:
@@ -124,6 +126,7 @@ def _aws(settings: Settings) -> Services:
 
 def local(settings: Settings, env: Mapping[str, str]) -> Local:
     """One machine. Nothing is started: a worker needs the services only, and lets the pool be."""
+    from core.local import machine
     from core.local.dispatcher import LocalDispatcher
     from core.local.object_store import FolderObjectStore, load_secret
     from core.local.record_store import SqliteRecordStore
@@ -146,4 +149,7 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
         dispatcher=pool,
         output_prefix=settings.output_prefix,
     )
-    return Local(services=wired, pool=pool, open_link=objects.open_link)
+    places = {"data": settings.data_dir, "scratch": settings.scratch}
+    return Local(
+        services=wired, pool=pool, open_link=objects.open_link, machine=lambda: machine.look(places, pool.load())
+    )

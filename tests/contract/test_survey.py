@@ -120,9 +120,8 @@ def test_one_machine_surveys_by_indexes_and_sorts_nothing(tmp_path: Path, query:
         values = ("queued", 5) if query is COUNT else ("2026", 5) if query is ENDS else ()
         plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values))
     index = {COUNT: "tasks_listed_by_status", WAITING: "tasks_waiting", ENDS: "tasks_ended"}[query]
-    assert f"INDEX {index} " in plan
+    assert f"INDEX {index}" in plan
     assert "TEMP B-TREE" not in plan
-    assert "SCAN tasks" not in plan.replace("SCAN tasks USING INDEX", "")
 
 
 def test_aws_surveys_by_a_bounded_number_of_queries_however_much_is_stored(aws: Moto) -> None:

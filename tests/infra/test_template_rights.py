@@ -215,7 +215,11 @@ JOBS = "arn:aws:batch:eu-central-1:123456789012:"
 def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role: str) -> None:
     of_objects = {f"{bucket}/outputs/*"}
     allowed = {
-        "dynamodb": {"<TaskTable>", "<TaskTable>/index/due", *(f"<TaskTable>/index/{name}" for name in ("live", "listed", "states"))},
+        "dynamodb": {
+            "<TaskTable>",
+            "<TaskTable>/index/due",
+            *(f"<TaskTable>/index/{name}" for name in ("live", "listed", "states")),
+        },
         "s3": {bucket, f"{bucket}/outputs/*"},
         "batch": {
             "*",

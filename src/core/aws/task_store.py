@@ -5,8 +5,9 @@ An item has the task as JSON, as SQLite has it, and beside it what conditions an
 their keys: a heartbeat moves a task in it, and that is to cost one small write. The sparse index `live` (`live_key`)
 holds the live tasks of each API key, to be counted; a task enters and leaves it once. The index `listed`
 (`listed_shard`, `listed_at`) holds all tasks by their age, with their status: it is written when that changes, and
-else never. So is the index `states` (`state`, `state_since`), which has them by what they are in and since when: what
-waits, what runs, what has ended in the last hour is counted there, whatever else is stored. How a write is conditional, and what becomes of one that was not answered, is table.py's.
+else never. So is the index `states` (`state`, `state_since`), which holds them by what they are in and since when: what
+waits, what runs and what has ended of late is counted there, whatever else is stored. How a write is conditional, and
+what becomes of one that was not answered, is table.py's.
 """
 
 import logging

@@ -77,7 +77,7 @@ class Options:
 def command(options: Options, *, source: str, output: str, gpu: bool, quality: str | None = None) -> str:
     """The text of the command that makes `output` of `source`, not judged yet. Raises InvalidArgument.
 
-    `quality` is the profile of a picture for which neither a quality nor a bit rate is wished; without it, a balanced one.
+    `quality` is the profile of a picture for which neither a quality nor a bit rate is wished; else it is balanced.
     """
     container = _container(options.container, output)
     tokens = (

@@ -17,21 +17,13 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from core.errors import DispatchUnavailable
+from core.load import Pool
 from core.ports import JobState, Sighting
 from core.task import Task
 
 log = logging.getLogger(__name__)
 
 CANNOT_START = 127  # the exit code, as shells have it, of a worker that could not be started
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """How many workers there may be, how many there are, and how many tasks wait for one."""
-
-    size: int
-    running: int
-    waiting: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ Metadata = Annotated[
 
 
 class Registration(Wire):
-    """What is to be done, in exactly one of `command`, `options` and `preset`, or in none of them where the service has a
+    """What is to be done, in exactly one of `command`, `options` and `preset`, or in none where the service has a
     default preset; its inputs by name; and exactly one of `output_filename` and `output_files`.
     """
 
