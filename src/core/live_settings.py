@@ -28,6 +28,10 @@ NAMES: Mapping[str, type] = {
     "result_ttl_hours": int,
     "max_concurrent_tasks": int,
 }
+ON_AWS_AT_MOST = (
+    "result_ttl_hours can be from 1 to {most} on AWS: the bucket's own rule deletes outputs soon after that, and goes by "
+    "the template's parameter ResultTtlDays; raise that first."
+)
 _KINDS = {str: "text", int: "a whole number"}
 NOT_ON_AWS = (
     "max_concurrent_tasks is for one machine: on AWS the vCPUs of the template's parameters GpuVcpus and CpuVcpus "
@@ -68,8 +72,8 @@ def _fault(name: str, value: object, settings: Settings) -> str | None:
         return f"{name} is not among what can be set: {', '.join(NAMES)}."
     if type(value) is not NAMES[name]:
         return f"{name} must be {_KINDS[NAMES[name]]}."
-    if name == "max_concurrent_tasks" and settings.backend == "aws":
-        return NOT_ON_AWS
+    if settings.backend == "aws" and (fault := _fault_on_aws(name, value, settings)):
+        return fault
     try:
         settings.with_one(name, str(value))
         if name == "default_preset":
@@ -80,6 +84,15 @@ def _fault(name: str, value: object, settings: Settings) -> str | None:
         return f"{name} {fault}."
     except InvalidArgument as unknown:
         return unknown.message
+    return None
+
+
+def _fault_on_aws(name: str, value: Any, settings: Settings) -> str | None:
+    if name == "max_concurrent_tasks":
+        return NOT_ON_AWS
+    most = settings.result_ttl_hours
+    if name == "result_ttl_hours" and most and (value > most or value == 0):
+        return ON_AWS_AT_MOST.format(most=most)
     return None
 
 

@@ -32,8 +32,8 @@ PUT_SETTINGS: dict[str, Any] = {
     "summary": "Set the settings at run time",
     "description": "Replaces them all: what is null or left out becomes the environment's again. It holds for new "
     "tasks, at once in the process that answers and within 5 s in every other; on one machine the pool of workers "
-    "grows or shrinks within a second, and what runs is let finish. Tasks that are registered already keep their retention. "
-    "With `If-Match`, of two changes to the same version one is refused.",
+    "grows or shrinks within a second, and what runs is let finish. Tasks that are registered already keep their "
+    "retention. With `If-Match`, of two changes to the same version one is refused.",
     "status_code": 200,
     "responses": {
         200: _answer(
@@ -66,8 +66,8 @@ SYSTEM: dict[str, Any] = {
     "tags": ["Service"],
     "summary": "Show the load",
     "description": "How many tasks wait and run, how many have ended within the last minute and hour, and which "
-    "workers there are; on one machine, what it is busy with. The figures may lag behind by moments. For admins; without any "
-    "keys, for everybody who reaches the service.",
+    "workers there are; on one machine, what it is busy with. The figures may lag behind by moments. For admins; "
+    "without any keys, for everybody who reaches the service.",
     "status_code": 200,
     "responses": {
         200: _answer(
