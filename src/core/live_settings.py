@@ -29,8 +29,8 @@ NAMES: Mapping[str, type] = {
     "max_concurrent_tasks": int,
 }
 ON_AWS_AT_MOST = (
-    "result_ttl_hours can be from 1 to {most} on AWS: the bucket's own rule deletes outputs soon after that, and goes by "
-    "the template's parameter ResultTtlDays; raise that first."
+    "result_ttl_hours can be from 1 to {most} on AWS: the bucket's own rule deletes outputs soon after that, and goes "
+    "by the template's parameter ResultTtlDays; raise that first."
 )
 _KINDS = {str: "text", int: "a whole number"}
 NOT_ON_AWS = (

@@ -337,7 +337,7 @@ def test_the_sweep_sends_the_load_and_takes_away_who_is_gone(aws: Moto, tmp_path
 
     with lambda_process.started({**aws.env, **moto_server.SETTINGS}, tmp_path, module="handlers.sweep") as function:
         answer = function.invoke(event("sweep"))
-        (metrics,) = [record for record in function.log() if "_aws" in record]
+    (metrics,) = [record for record in function.log() if "_aws" in record]
 
     sent = {name: answer[name] for name in ("QueuedTasks", "RunningTasks", "LiveWorkers")}
     assert sent == {"QueuedTasks": 1, "RunningTasks": 0, "LiveWorkers": 1}
