@@ -5,6 +5,7 @@
     |  |- CommandNotAllowed       COMMAND_NOT_ALLOWED
     |  `- UrlNotAllowed           URL_NOT_ALLOWED
     |- Unauthenticated            UNAUTHENTICATED
+    |- PermissionDenied           PERMISSION_DENIED
     |- NotFound                   NOT_FOUND
     |  `- TaskNotFound            TASK_NOT_FOUND
     |- MethodNotAllowed           METHOD_NOT_ALLOWED
@@ -12,6 +13,7 @@
     |- TaskEnded                  TASK_ENDED
     |- IdempotencyConflict        IDEMPOTENCY_CONFLICT
     |- ResultGone                 RESULT_GONE
+    |- SettingsChanged            SETTINGS_CHANGED
     |- TranscodeFailed            TRANSCODE_FAILED
     |- RequestTooLarge            REQUEST_TOO_LARGE
     |- UnsupportedMediaType       UNSUPPORTED_MEDIA_TYPE
@@ -64,6 +66,12 @@ class Unauthenticated(ServiceError):
     code = "UNAUTHENTICATED"
 
 
+class PermissionDenied(ServiceError):
+    """This is for admins: send the key of one."""
+
+    code = "PERMISSION_DENIED"
+
+
 class NotFound(ServiceError):
     """There is nothing at this path. The operations are listed at /docs."""
 
@@ -104,6 +112,12 @@ class ResultGone(ServiceError):
     """What the task had stored is deleted; register a new task to have it again."""
 
     code = "RESULT_GONE"
+
+
+class SettingsChanged(ServiceError):
+    """The settings are no longer in the version that If-Match names; read them again, and decide anew."""
+
+    code = "SETTINGS_CHANGED"
 
 
 class TranscodeFailed(ServiceError):

@@ -35,6 +35,22 @@ class Page(NamedTuple):
     next: Position | None
 
 
+class End(NamedTuple):
+    """That a task has ended, and how long after it was executed; None where it never was."""
+
+    status: Status
+    finished_at: datetime
+    seconds: float | None
+
+
+class Survey(NamedTuple):
+    """How many tasks are pending, queued and running; the ends that were asked for; who has waited the longest."""
+
+    counts: Mapping[Status, int]
+    ends: Sequence[End]  # in no order
+    waiting_since: datetime | None  # of the queued task that has waited for a worker the longest
+
+
 class TaskStore(Protocol):
     """Where tasks live. Every write is durable when the call returns, and conditional, so that none is unseen."""
 
@@ -62,6 +78,11 @@ class TaskStore(Protocol):
 
     def count_live(self, key_name: str, *, most: int) -> int:
         """How many of the key's tasks are queued or running, counted up to `most`; may lag behind by moments."""
+        ...
+
+    def survey(self, *, ended_since: datetime, most: int) -> Survey:
+        """How things stand, at a cost that does not grow with what is stored: of each status it counts up to about
+        `most`, and of the ends since `ended_since` it has about `most`, the newest. May lag behind by moments."""
         ...
 
     def page(self, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:

@@ -11,7 +11,7 @@ from core.errors import CommandNotAllowed, UrlNotAllowed
 from core.ffmpeg import advice, build, compute, fallback, validate
 from core.ffmpeg.command import Command
 from core.ffmpeg.compute import Compute
-from core.register import Registration, command_text, compute_for, timeout_for
+from core.register import NO_DEFAULTS, Defaults, Registration, command_text, compute_for, timeout_for
 
 PROGRESS_FD = 3  # any open descriptor; the worker's own may be another
 
@@ -36,6 +36,7 @@ def preview(
     most_seconds: int,
     presets_dir: Path | None = None,
     destinations: Collection[Destination] = (),
+    default: Defaults = NO_DEFAULTS,
 ) -> Preview:
     """The verdict of register under `policy`, and the arguments of a worker with those limits.
 
@@ -44,7 +45,7 @@ def preview(
     """
     destination.check(wanted.destination, destinations)
     timeout_for(wanted, most_seconds=most_seconds)
-    text = command_text(wanted, presets_dir)
+    text = command_text(wanted, presets_dir, default=default)
     bad_urls = tuple(_url_violations(wanted, policy))
     try:
         command = validate.check(text, input_names=wanted.input_files, output_names=wanted.output_files)

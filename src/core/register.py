@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 
 _KEYS = UUID("6f2c8a4e-9d0b-5c37-8f61-2b7d43e9a015")  # what ids made from idempotency keys are in the name of
 MAX_KEY_LENGTH = 255
+ONE_WAY = "Give exactly one of command, options and preset."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
-    """What a caller asks for, in one of three ways: a command, options, or a preset with parameters.
+    """What a caller asks for, in one of three ways: a command, options, or a preset with parameters; in none of them,
+    it is the default preset, if the settings name one.
 
     `input_files` maps the names in the command to URLs.
     """
@@ -50,6 +52,20 @@ class Registration:
     timeout_seconds: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     destination: Destination | None = None  # None is the service's own bucket
+
+
+class Defaults(NamedTuple):
+    """What is taken where nothing is asked for."""
+
+    preset: str | None = None
+    quality: str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Defaults":
+        return cls(settings.default_preset, settings.default_quality)
+
+
+NO_DEFAULTS = Defaults()
 
 
 class Registered(NamedTuple):
@@ -89,7 +105,7 @@ def register(
 
 
 def _task(wanted: Registration, settings: Settings, task_id: str, correlation_id: str, now: datetime) -> Task:
-    text = command_text(wanted, settings.presets_dir)
+    text = command_text(wanted, settings.presets_dir, default=Defaults.of(settings))
     command = validate.check(text, input_names=wanted.input_files, output_names=wanted.output_files)
     for name, url in wanted.input_files.items():
         urls.check(url, field=f"input_files.{name}", policy=settings.url_policy)
@@ -113,20 +129,23 @@ def _task(wanted: Registration, settings: Settings, task_id: str, correlation_id
     )
 
 
-def command_text(wanted: Registration, presets_dir: Path | None) -> str:
+def command_text(wanted: Registration, presets_dir: Path | None, *, default: Defaults = NO_DEFAULTS) -> str:
     """The command that is asked for, not judged yet. Raises InvalidArgument where the wishes make none."""
     if wanted.command:
         return wanted.command
-    (source, output), gpu = _one_of_each(wanted), wanted.compute == "gpu"
+    name = wanted.preset or default.preset
+    if wanted.options is None and name is None:
+        raise InvalidArgument(ONE_WAY, details={"field": "command"})
+    (source, output), gpu, quality = _one_of_each(wanted), wanted.compute == "gpu", default.quality
     if wanted.options is not None:
         from core.ffmpeg import form  # only here: most requests are commands
 
-        return form.command(wanted.options, source=source, output=output, gpu=gpu)
+        return form.command(wanted.options, source=source, output=output, gpu=gpu, quality=quality)
     from core import presets
     from core.ffmpeg import preset
 
-    found = presets.find(wanted.preset or "", presets_dir)
-    return preset.command(found, wanted.parameters or {}, source=source, output=output, gpu=gpu)
+    found = presets.find(name or "", presets_dir)
+    return preset.command(found, wanted.parameters or {}, source=source, output=output, gpu=gpu, quality=quality)
 
 
 def _one_of_each(wanted: Registration) -> tuple[str, str]:

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 
-from core.errors import TaskNotFound, TooManyRequests
-from core.ports import Page, Position, TaskStore
+from core.errors import PermissionDenied, TaskNotFound, TooManyRequests
+from core.ports import Page, Position, Survey, TaskStore
 from core.task import Status, Task
 
 # When a task ends, nobody knows; asking more often than that is not worth it.
@@ -77,6 +77,12 @@ class SeenTasks:
 
     def count_live(self, key_name: str, *, most: int) -> int:
         return self.store.count_live(key_name, most=most)
+
+    def survey(self, *, ended_since: datetime, most: int) -> Survey:
+        """It is about the tasks of all. Raises PermissionDenied to those who do not see them."""
+        if not self.caller.admin:
+            raise PermissionDenied
+        return self.store.survey(ended_since=ended_since, most=most)
 
     def forget(self, task: Task) -> None:
         self.store.forget(task)

@@ -8,7 +8,7 @@ import base64
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Settings:
     link_ttl_seconds: int = 3600  # how long a link to an output can be used
     result_ttl_hours: int = 24  # how long outputs are kept; 0: for ever
     destinations: tuple[Destination, ...] = ()  # where outputs may go at a caller's wish, besides our own bucket
+    default_preset: str | None = None  # for a registration that has no command, options or preset
+    default_quality: str | None = None  # high, balanced or small, where none is asked for; none: what the preset says
     retry_delay_seconds: int = 15  # before the second attempt of a task; four times that before the third
     # What notices are signed with: whsec_ and base64, or two; on AWS also the ARN of a secret that is that.
     webhook_secret: str | None = field(default=None, repr=False)
@@ -125,6 +127,10 @@ class Settings:
         if faults:
             raise SettingsInvalid(faults)
         return settings
+
+    def with_one(self, name: str, text: str) -> "Settings":
+        """These settings, but for one, read as from the environment. Raises ValueError, saying how it must be."""
+        return replace(self, **{name: _READERS[name](text)})
 
     def to_env(self) -> dict[str, str]:
         """The environment that gives these settings again, for a worker that we start: all but the secrets."""
@@ -225,6 +231,8 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "link_ttl_seconds": _between(1, 7 * 24 * 3600),
     "result_ttl_hours": _between(0, 10 * 365 * 24),
     "destinations": _destinations,
+    "default_preset": str,
+    "default_quality": _one_of("high", "balanced", "small"),
     "retry_delay_seconds": _between(0, 3600),
     "webhook_secret": webhook_secret,
     "api_keys": keys.read,

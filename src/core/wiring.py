@@ -18,6 +18,7 @@ from core.settings import SECRET_ARN, Settings, SettingsInvalid
 from core.task import Task
 
 if TYPE_CHECKING:
+    from core.load import Machine
     from core.local.dispatcher import LocalDispatcher
     from core.local.object_store import FoundFile
 
@@ -44,6 +45,7 @@ class Local(NamedTuple):
     services: Services
     pool: "LocalDispatcher"
     open_link: "Callable[[str, str], FoundFile | None]"
+    machine: "Callable[[], Machine]"  # what it is busy with
 
 
 def signing(settings: Settings) -> Settings:
@@ -126,6 +128,7 @@ def _aws(settings: Settings) -> Services:
 
 def local(settings: Settings, env: Mapping[str, str]) -> Local:
     """One machine. Nothing is started: a worker needs the services only, and lets the pool be."""
+    from core.local import machine
     from core.local.buckets import Folders
     from core.local.dispatcher import LocalDispatcher
     from core.local.object_store import load_secret
@@ -150,4 +153,7 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
         output_prefix=settings.output_prefix,
         buckets=folders.bucket,
     )
-    return Local(services=wired, pool=pool, open_link=folders.open_link)
+    places = {"data": settings.data_dir, "scratch": settings.scratch}
+    return Local(
+        services=wired, pool=pool, open_link=folders.open_link, machine=lambda: machine.look(places, pool.load())
+    )

@@ -64,6 +64,7 @@ def _work(
 ) -> int:
     from core import wiring
     from core.worker import gpu, job
+    from core.worker.usage import Meter
     from handlers import logs
 
     logs.configure(settings.log_level, task_id=task_id, correlation_id=env.get("CORRELATION_ID"))
@@ -76,6 +77,7 @@ def _work(
         job.Outcome.NOT_OURS: EXIT_RECORDED,
         job.Outcome.GIVEN_UP: EXIT_TRY_AGAIN,
     }
+    cards = gpu.cards()
     worker = job.Worker(
         services=services,
         settings=settings,
@@ -84,9 +86,10 @@ def _work(
         layers=found,
         stop=stop,
         now=lambda: datetime.now(UTC),
-        cards=gpu.cards(),
+        cards=cards,
         job_id=env.get("AWS_BATCH_JOB_ID") or env.get("JOB_ID"),
         report_every_seconds=5.0 if settings.backend == "aws" else 2.0,
+        measure=Meter(lambda: gpu.use(process.nvidia_smi()) if cards else ()).read,
     )
     try:
         return exit_codes[job.run(worker, task_id)]

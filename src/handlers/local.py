@@ -15,14 +15,17 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from types import FrameType
 from typing import IO
 
 import uvicorn
 from dotenv import dotenv_values
 
-from core import aftermath, presets, sweep, wiring
+from core import aftermath, presets, sweep, wiring, workers
 from core.ffmpeg.preset import PresetInvalid
+from core.live_settings import LiveSettings
+from core.local.dispatcher import LocalDispatcher
 from core.ports import Services
 from core.settings import Settings, SettingsInvalid
 from core.worker import process, sandbox, scratch
@@ -30,12 +33,14 @@ from handlers import logs
 from handlers.notifying import with_channels
 from handlers.web.app import create_app
 from handlers.web.log_keys import LogKeys
+from handlers.web.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 LISTEN_BACKLOG = 2048
 SWEEP_SECONDS = 10.0
 AFTERMATH_SECONDS = 1.0
+FOLLOW_SECONDS = 1.0
 
 
 class CannotStart(Exception):
@@ -81,15 +86,28 @@ def _serve(env: Mapping[str, str]) -> None:
 def _run(
     settings: Settings, env: Mapping[str, str], listener: socket.socket, *, ffmpeg_version: str, containment: str
 ) -> None:
-    services, pool, open_link = wiring.local(settings, env)
-    app = create_app(services, settings, ffmpeg_version=ffmpeg_version, sandbox=containment, open_link=open_link)
+    services, pool, open_link, machine = wiring.local(settings, env)
+    live = LiveSettings(services.records, settings)
+    app = create_app(
+        services,
+        settings,
+        ffmpeg_version=ffmpeg_version,
+        sandbox=containment,
+        open_link=open_link,
+        live=live,
+        machine=machine,
+        metrics=Metrics(services, machine=machine, clock=lambda: datetime.now(UTC)),
+    )
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     scratch.clear(settings.scratch)
     sweep.reconcile(services, now=datetime.now(UTC))
     signal.signal(signal.SIGTERM, _interrupt)
+    _follow(pool, live)
     pool.start()
     closing_down = threading.Event()
-    threads = _looking_after(with_channels(services, settings), settings, closing_down)
+    threads = _looking_after(
+        with_channels(services, settings), settings, closing_down, follow=partial(_follow, pool, live)
+    )
     try:
         _announce(settings)
         server.run([listener])
@@ -100,20 +118,32 @@ def _run(
             thread.join()
 
 
-def _looking_after(services: Services, settings: Settings, closing_down: threading.Event) -> list[threading.Thread]:
+def _follow(pool: LocalDispatcher, live: LiveSettings) -> None:
+    """Let the pool have as many workers as the settings say now."""
+    pool.resize(live.current(now=datetime.now(UTC)).max_concurrent_tasks)
+
+
+def _looking_after(
+    services: Services, settings: Settings, closing_down: threading.Event, *, follow: Callable[[], None]
+) -> list[threading.Thread]:
     """See to it that tasks go on, and to what is left to do for those that have ended: in a thread each, so that a
     slow receiver of notices holds up no recovery."""
 
     def recover() -> None:
         sweep.sweep(services, now=datetime.now(UTC))
+        workers.sweep(services.records, now=datetime.now(UTC))
         scratch.clear(settings.scratch)
 
     def follow_up() -> None:
         aftermath.sweep(services, now=datetime.now(UTC), stopped=closing_down.is_set)
 
     threads = [
-        threading.Thread(target=_repeat, args=(act, seconds, closing_down), name=act.__name__)
-        for act, seconds in ((recover, SWEEP_SECONDS), (follow_up, AFTERMATH_SECONDS))
+        threading.Thread(target=_repeat, args=(act, seconds, closing_down), name=name)
+        for name, act, seconds in (
+            ("recover", recover, SWEEP_SECONDS),
+            ("follow_up", follow_up, AFTERMATH_SECONDS),
+            ("follow", follow, FOLLOW_SECONDS),
+        )
     ]
     for thread in threads:
         thread.start()

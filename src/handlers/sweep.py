@@ -13,10 +13,12 @@ from typing import Any
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
-from core import aftermath, sweep, wiring
+from core import aftermath, load, sweep, wiring, workers
 from core.aws import backlog
+from core.errors import ServiceError
 from core.ports import Services
 from core.settings import Settings
+from core.task import Status
 from handlers import logs
 from handlers.notifying import with_channels
 
@@ -42,6 +44,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
 
     swept = run(services, now=lambda: datetime.now(UTC), seconds_left=seconds_left)
     swept |= backlog.waiting(settings.job_queues, now=datetime.now(UTC))
+    swept |= under_way(services, now=datetime.now(UTC))
     for name, value in swept.items():
         unit = MetricUnit.Seconds if name.endswith("Seconds") else MetricUnit.Count
         metrics.add_metric(name=name, unit=unit, value=value)
@@ -67,6 +70,22 @@ def run(services: Services, *, now: Callable[[], datetime], seconds_left: Callab
     live = pages(sweep.sweep, leaving=LEFT_FOR_ENDED)
     ended = pages(partial(aftermath.sweep, stopped=time_is_up), leaving=LEFT_AT_THE_END)
     return {"LiveTasksMoved": live, "EndedTasksMoved": ended, "OldestDueSeconds": _behind(services, now())}
+
+
+def under_way(services: Services, *, now: datetime) -> dict[str, int]:
+    """The load, for the metrics; what cannot be had for the moment is left out."""
+    try:
+        workers.sweep(services.records, now=now)
+        found = load.load(services, now=now)
+    except ServiceError as error:
+        logger.warning("the load could not be asked for", extra={"action": "load", "reason": error.code})
+        return {}
+    return {
+        "QueuedTasks": found.counts[Status.QUEUED],
+        "RunningTasks": found.counts[Status.RUNNING],
+        "OldestQueuedSeconds": int(found.oldest_queued_seconds or 0),
+        "LiveWorkers": len(found.workers),
+    }
 
 
 def _behind(services: Services, now: datetime) -> int:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -15,6 +16,7 @@ import pytest
 
 from core.aws.dispatcher import BatchDispatcher, Place, task_of
 from core.errors import DispatchUnavailable
+from core.load import Pool
 from core.local.dispatcher import CANNOT_START, LocalDispatcher
 from core.ports import Dispatcher, JobState, Sighting
 from core.task import Task
@@ -95,6 +97,50 @@ def test_a_dispatcher_that_cannot_take_a_task_says_so(refusing: Dispatcher) -> N
 
 def test_check_says_what_is_in_use(dispatcher: Dispatcher) -> None:
     assert dispatcher.check() in ("AWS Batch", "2 workers, 0 running, 0 waiting")
+
+
+def test_a_pool_that_grows_starts_what_waits(tmp_path: Path) -> None:
+    with started(a_pool("import time; time.sleep(60)", max_concurrent=1)) as pool:
+        for _ in range(5):
+            pool.submit(a_task())
+        until(lambda: pool.load() == Pool(size=1, running=1, waiting=4))
+        pool.resize(4)
+        until(lambda: pool.load() == Pool(size=4, running=4, waiting=1))
+
+
+def test_a_pool_that_shrinks_lets_finish_what_runs_and_starts_no_more_than_it_may() -> None:
+    tasks = [a_task() for _ in range(5)]
+    with started(a_pool("import time; time.sleep(60)", max_concurrent=3)) as pool:
+        for task in tasks:
+            pool.submit(task)
+        until(lambda: pool.load().running == 3)
+        pool.resize(1)
+        for left in (2, 1):
+            pool.stop(tasks[2 - left])
+            until(lambda left=left: pool.load() == Pool(size=1, running=left, waiting=2))  # type: ignore[misc]
+            time.sleep(0.3)
+            assert pool.load() == Pool(size=1, running=left, waiting=2)
+        pool.stop(tasks[2])
+        until(lambda: pool.load() == Pool(size=1, running=1, waiting=1))
+        pool.resize(2)
+        until(lambda: pool.load() == Pool(size=2, running=2, waiting=0))
+
+
+def test_a_pool_may_be_resized_before_it_is_started_and_after_it_is_closed() -> None:
+    pool = a_pool(max_concurrent=1)
+    pool.resize(2)
+    with started(pool):
+        assert pool.check() == "2 workers, 0 running, 0 waiting"
+    pool.resize(3)
+    assert [thread.name for thread in threading.enumerate() if thread.name == "worker"] == []
+
+
+def test_idle_workers_leave_a_pool_that_shrinks() -> None:
+    with started(a_pool(max_concurrent=8)) as pool:
+        pool.resize(1)
+        until(lambda: sum(thread.name == "worker" for thread in threading.enumerate()) == 1)
+        pool.submit(a_task())
+        until(lambda: pool.load() == Pool(size=1, running=0, waiting=0))
 
 
 def test_stop_of_a_job_that_is_over_or_unknown_is_no_error(dispatcher: Dispatcher) -> None:

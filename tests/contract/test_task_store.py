@@ -379,10 +379,10 @@ def test_dynamo_keeps_only_what_conditions_and_the_index_need_beside_the_body(aw
     store = DynamoTaskStore(moto_server.TABLE)
     queued, ended = store.create(task_in(Status.QUEUED)), store.create(task_in(Status.COMPLETED))
     items = {item["task_id"]["S"]: item for item in boto3.client("dynamodb").scan(TableName=moto_server.TABLE)["Items"]}
-    listed = {"listed_shard", "listed_at"}
-    assert set(items[ended.task_id]) == {"task_id", "version", "status", "created_at", "body"} | listed
+    listed, state = {"listed_shard", "listed_at"}, {"state", "state_since", "seconds"}
+    assert set(items[ended.task_id]) == {"task_id", "version", "status", "created_at", "body"} | listed | state
     assert items[ended.task_id]["listed_at"] == {"S": f"01795176000123456#{ended.task_id}"}
-    assert set(items[queued.task_id]) == {*items[ended.task_id], "due_shard", "due_at"}
+    assert set(items[queued.task_id]) == {*items[ended.task_id], "due_shard", "due_at"} - {"seconds"}
     assert items[queued.task_id]["due_at"] == {"N": "1795176015.123456"}
     assert json.loads(items[queued.task_id]["body"]["S"])["version"] == 1
 

@@ -57,6 +57,8 @@ NOT_OF_FUNCTIONS = {
     "max_memory_bytes": "the worker's, which asks the machine",
     "stall_seconds": "the default is good",
     "retry_delay_seconds": "the default is good",
+    "default_preset": "set at run time, by PUT /ffmpeg/settings",
+    "default_quality": "set at run time, by PUT /ffmpeg/settings",
     "presets_dir": "a function has those of its package; there is no folder beside it",
     "allow_private_networks": "there are none to be opened",
     "host": "one machine's",
@@ -201,7 +203,7 @@ def test_the_table_is_the_one_that_the_store_is_tested_on() -> None:
     table = BARE.properties("TaskTable")
     assert {name: table[name] for name in moto_server.TABLE_SCHEMA} == moto_server.TABLE_SCHEMA
     indexes = [index["IndexName"] for index in table["GlobalSecondaryIndexes"]]
-    assert indexes == [task_store.INDEX, task_store.LIVE_INDEX, task_store.LIST_INDEX]
+    assert indexes == [task_store.INDEX, task_store.LIVE_INDEX, task_store.LIST_INDEX, task_store.STATE_INDEX]
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["TimeToLiveSpecification"] == {"AttributeName": task_store.EXPIRES, "Enabled": True}
     assert [stack.properties("TaskTable")["DeletionProtectionEnabled"] for stack in (BARE, FULL)] == [False, True]

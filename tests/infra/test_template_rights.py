@@ -48,12 +48,15 @@ CARE = {EVENTS, SWEEP}
 CALLERS: Mapping[str, set[str]] = {
     "Table.read": {API, *CARE, WORKER},  # everybody begins with the task as it is
     "Table.put": {API, *CARE, WORKER},  # every move
-    "Table.delete": CARE,  # the aftermath forgets
+    "Table.delete": {*CARE, WORKER},  # the aftermath forgets; a worker takes its heartbeat away
     "DynamoRecordStore._found": {API, *CARE},
     "DynamoTaskStore._due_keys": CARE,
     "DynamoTaskStore._batch": {API},  # the list
     "DynamoTaskStore._look": {API},  # the list
     "DynamoTaskStore.count_live": {API},  # what a key has under way
+    "DynamoTaskStore._count": {API, SWEEP},  # the load, shown and as metrics
+    "DynamoTaskStore._first": {API, SWEEP},
+    "DynamoTaskStore._ends": {API, SWEEP},
     "S3ObjectStore.put_file": {WORKER},
     "S3ObjectStore.head": {WORKER},
     "S3ObjectStore.link": {API, *CARE},  # in answers and in notices
@@ -246,7 +249,11 @@ JOBS = "arn:aws:batch:eu-central-1:123456789012:"
 def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role: str) -> None:
     of_objects = {f"{bucket}/outputs/*"}
     allowed = {
-        "dynamodb": {"<TaskTable>", "<TaskTable>/index/due", "<TaskTable>/index/live", "<TaskTable>/index/listed"},
+        "dynamodb": {
+            "<TaskTable>",
+            "<TaskTable>/index/due",
+            *(f"<TaskTable>/index/{name}" for name in ("live", "listed", "states")),
+        },
         "s3": {bucket, f"{bucket}/outputs/*"},
         "batch": {
             "*",

@@ -137,7 +137,7 @@ def test_every_module_has_its_bytecode_and_every_package_its_licence(package: Pa
 def test_the_api_answers_from_the_package(start: Any) -> None:
     with start("ApiFunction") as function:
         names = ["register", "register_options", "register_preset", "presets", "execute", "status", "cancel"]
-        names += ["notify", "result", "log", "delete", "tasks", "health"]
+        names += ["notify", "result", "log", "delete", "tasks", "health", "settings", "put_settings", "system"]
         answers = {name: function.invoke(event(name)) for name in names}
         spec = function.invoke(asking_for("/openapi.json"))
 
@@ -145,7 +145,7 @@ def test_the_api_answers_from_the_package(start: Any) -> None:
     assert {name: answer["statusCode"] for name, answer in answers.items()} == {
         **dict.fromkeys(("register", "register_options", "register_preset"), 201),
         **dict.fromkeys(("execute", "status", "cancel", "notify", "result", "log", "delete"), 404),
-        **dict.fromkeys(("presets", "tasks", "health"), 200),
+        **dict.fromkeys(("presets", "tasks", "health", "settings", "put_settings", "system"), 200),
     }
     assert "pydantic.v1" not in answers["health"]["loaded"]
     assert "handlers.web.docs" not in answers["health"]["loaded"]

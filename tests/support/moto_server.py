@@ -43,6 +43,8 @@ TABLE_SCHEMA: Mapping[str, Any] = {
         {"AttributeName": "live_key", "AttributeType": "S"},
         {"AttributeName": "listed_shard", "AttributeType": "S"},
         {"AttributeName": "listed_at", "AttributeType": "S"},
+        {"AttributeName": "state", "AttributeType": "S"},
+        {"AttributeName": "state_since", "AttributeType": "N"},
     ],
     "KeySchema": [{"AttributeName": "task_id", "KeyType": "HASH"}],
     "GlobalSecondaryIndexes": [
@@ -66,6 +68,14 @@ TABLE_SCHEMA: Mapping[str, Any] = {
                 {"AttributeName": "listed_at", "KeyType": "RANGE"},
             ],
             "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["status"]},
+        },
+        {
+            "IndexName": "states",
+            "KeySchema": [
+                {"AttributeName": "state", "KeyType": "HASH"},
+                {"AttributeName": "state_since", "KeyType": "RANGE"},
+            ],
+            "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["status", "seconds"]},
         },
     ],
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from core.errors import DispatchDelayed, ServiceError
-from core.ports import JobState, Page, Position, Sighting, TaskStore
+from core.ports import JobState, Page, Position, Sighting, Survey, TaskStore
 from core.task import Status, Task
 from support.recording import RecordingDispatcher
 
@@ -75,6 +75,9 @@ class BusyStore:
 
     def count_live(self, key_name: str, *, most: int) -> int:
         return self.inner.count_live(key_name, most=most)
+
+    def survey(self, *, ended_since: datetime, most: int) -> Survey:
+        return self.inner.survey(ended_since=ended_since, most=most)
 
     def page(self, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:
         return self.inner.page(limit=limit, below=below, status=status)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from threading import local
 
-from core.ports import Page, Position, TaskStore
+from core.ports import Page, Position, Survey, TaskStore
 from core.task import Status, Task
 from support import invariants
 
@@ -50,6 +50,9 @@ class WatchedStore:
 
     def count_live(self, key_name: str, *, most: int) -> int:
         return self._inner.count_live(key_name, most=most)
+
+    def survey(self, *, ended_since: datetime, most: int) -> Survey:
+        return self._inner.survey(ended_since=ended_since, most=most)
 
     def page(self, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:
         return self._inner.page(limit=limit, below=below, status=status)

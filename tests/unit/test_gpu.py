@@ -8,6 +8,7 @@ from core.ffmpeg import compute, failure, validate
 from core.ffmpeg.command import Command
 from core.task import Failure, FailureCode
 from core.worker import gpu
+from core.workers import Gpu
 
 T4 = "Tesla T4"
 H100 = "NVIDIA H100 80GB HBM3"
@@ -73,3 +74,17 @@ def test_cards_are_those_that_the_driver_lists(tmp_path: Path) -> None:
 )
 def test_refusal_by_the_card_is_told_from_other_failures(code: FailureCode, log: list[str], refused: bool) -> None:
     assert failure.is_refused_by_gpu(Failure.of(code, "It failed.", details={"log": log})) is refused
+
+
+def test_the_use_of_each_card_is_what_nvidia_smi_says() -> None:
+    text = "37, 1024, 15360\n0, 0, 15360\n[N/A], [N/A], 81559\n"
+    assert gpu.use(text) == (
+        Gpu(use_percent=37.0, memory_used_bytes=1024**3, memory_total_bytes=15 * 1024**3),
+        Gpu(use_percent=0.0, memory_used_bytes=0, memory_total_bytes=15 * 1024**3),
+        Gpu(memory_total_bytes=81559 * 1024**2),
+    )
+
+
+@pytest.mark.parametrize("text", ["", "\n", "No devices were found\n", "NVIDIA-SMI has failed because\n"])
+def test_no_card_is_made_up(text: str) -> None:
+    assert gpu.use(text) == ()

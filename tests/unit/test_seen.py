@@ -7,7 +7,7 @@ from threading import Lock
 import pytest
 
 from core import moves
-from core.errors import TaskNotFound, TooManyRequests
+from core.errors import PermissionDenied, TaskNotFound, TooManyRequests
 from core.execute import execute
 from core.ports import Services
 from core.seen import ANYBODY, STRANGER, Caller, SeenTasks
@@ -98,3 +98,12 @@ def test_a_page_passes_over_the_tasks_of_others(services: Services) -> None:
     own = [task.task_id for task in reversed(tasks) if task.key_name == "bob"]
     assert [[task.task_id for task in page.tasks] for page in (first, second)] == [own[:3], own[3:]]
     assert second.next is None
+
+
+def test_how_all_tasks_stand_is_for_those_who_see_them_all(services: Services) -> None:
+    services.store.create(task_in(Status.QUEUED, key_name="bob"))
+    for caller in (ALICE, STRANGER):
+        with pytest.raises(PermissionDenied):
+            seen(services, caller).survey(ended_since=NOW, most=9)
+    for caller in (Caller(name="root", admin=True), ANYBODY):
+        assert seen(services, caller).survey(ended_since=NOW, most=9) == services.store.survey(ended_since=NOW, most=9)

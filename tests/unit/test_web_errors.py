@@ -36,6 +36,7 @@ def test_every_status_is_that_of_the_contract() -> None:
         "COMMAND_NOT_ALLOWED": 400,
         "URL_NOT_ALLOWED": 400,
         "UNAUTHENTICATED": 401,
+        "PERMISSION_DENIED": 403,
         "NOT_FOUND": 404,
         "TASK_NOT_FOUND": 404,
         "METHOD_NOT_ALLOWED": 405,
@@ -43,6 +44,7 @@ def test_every_status_is_that_of_the_contract() -> None:
         "TASK_ENDED": 409,
         "IDEMPOTENCY_CONFLICT": 409,
         "RESULT_GONE": 410,
+        "SETTINGS_CHANGED": 412,
         "TRANSCODE_FAILED": 422,
         "REQUEST_TOO_LARGE": 413,
         "UNSUPPORTED_MEDIA_TYPE": 415,
@@ -55,7 +57,14 @@ def test_every_status_is_that_of_the_contract() -> None:
 
 def test_every_message_of_an_example_is_the_errors_own() -> None:
     fixed = {kind.code: kind().message for kind in all_kinds(errors.ServiceError)}
-    for code in ("IDEMPOTENCY_CONFLICT", "TOO_MANY_REQUESTS", "SERVICE_UNAVAILABLE", "DISPATCH_UNAVAILABLE"):
+    for code in (
+        "PERMISSION_DENIED",
+        "SETTINGS_CHANGED",
+        "IDEMPOTENCY_CONFLICT",
+        "TOO_MANY_REQUESTS",
+        "SERVICE_UNAVAILABLE",
+        "DISPATCH_UNAVAILABLE",
+    ):
         assert examples.ERRORS[code]["error"]["message"] == fixed[code]
 
 

@@ -302,7 +302,6 @@ def test_each_wish_has_its_field_on_the_wire(model: tuple[type[wire.Wire], type[
 @pytest.mark.parametrize(
     ("ways", "field"),
     [
-        ({}, "command"),
         ({"command": "-i a.mp4 b.mp4", "options": {}}, "command"),
         ({"command": "-i a.mp4 b.mp4", "preset": "gif"}, "command"),
         ({"options": {}, "preset": "gif"}, "command"),

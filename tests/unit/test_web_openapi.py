@@ -54,6 +54,9 @@ def test_the_operations_are_those_of_the_contract(spec: dict[str, Any]) -> None:
         "GET /ffmpeg/tasks": "tasks",
         "DELETE /ffmpeg/tasks/{task_id}": "delete",
         "GET /ffmpeg/health": "health",
+        "GET /ffmpeg/settings": "settings",
+        "PUT /ffmpeg/settings": "put_settings",
+        "GET /ffmpeg/system": "system",
     }
 
 

@@ -5,12 +5,14 @@ An item has the task as JSON, as SQLite has it, and beside it what conditions an
 their keys: a heartbeat moves a task in it, and that is to cost one small write. The sparse index `live` (`live_key`)
 holds the live tasks of each API key, to be counted; a task enters and leaves it once. The index `listed`
 (`listed_shard`, `listed_at`) holds all tasks by their age, with their status: it is written when that changes, and
-else never. How a write is conditional, and what becomes of one that was not answered, is table.py's.
+else never. So is the index `states` (`state`, `state_since`), which holds them by what they are in and since when: what
+waits, what runs and what has ended of late is counted there, whatever else is stored. How a write is conditional, and
+what becomes of one that was not answered, is table.py's.
 """
 
 import logging
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +26,7 @@ from core.errors import (
     TaskNotFound,
     TooManyRequests,
 )
-from core.ports import Page, Position
+from core.ports import End, Page, Position, Survey
 from core.task import Status, Task
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 INDEX = "due"
 LIVE_INDEX = "live"
 LIST_INDEX = "listed"
+STATE_INDEX = "states"
 # One index partition takes 1,000 writes a second: at a heartbeat every 5 s, this is good for 20,000 running tasks.
 SHARDS = tuple(str(number) for number in range(4))
 # How many entries of each shard one page looks at, for a status that few tasks have. An entry has some 150 bytes.
@@ -101,6 +104,17 @@ class DynamoTaskStore:
                     return most
         return number
 
+    def survey(self, *, ended_since: datetime, most: int) -> Survey:
+        each = -(-most // len(SHARDS))
+        counts = {
+            status: sum(self._count(_state(status, shard), most=each) for shard in SHARDS)
+            for status in (Status.PENDING, Status.QUEUED, Status.RUNNING)
+        }
+        looked_in = SHARDS if counts[Status.QUEUED] else ()
+        since = [start for shard in looked_in if (start := self._first(_state(Status.QUEUED, shard)))]
+        ends = [end for shard in SHARDS for end in self._ends(shard, ended_since, most=each)]
+        return Survey(counts, ends, min(since, default=None))
+
     def page(self, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:
         """Each shard is looked at from `below` on down, and what all of them have been looked at for is the page."""
         looks = [self._look(shard, limit=limit, below=below, status=status) for shard in SHARDS]
@@ -143,6 +157,41 @@ class DynamoTaskStore:
                 continue
             tasks += [task] if task else []
         return tasks
+
+    def _count(self, state: str, *, most: int) -> int:
+        with translated():
+            pages = self._table.client.get_paginator("query").paginate(
+                **self._in_state(state), Select="COUNT", PaginationConfig={"PageSize": most}
+            )
+            number = 0
+            for page in pages:
+                number += page["Count"]
+                if number >= most:
+                    break
+        return min(number, most)
+
+    def _first(self, state: str) -> datetime | None:
+        with translated():
+            items = self._table.client.query(**self._in_state(state), Limit=1)["Items"]
+        return _time(items[0]) if items else None
+
+    def _ends(self, shard: str, since: datetime, *, most: int) -> list[End]:
+        query = self._in_state(_state(Status.COMPLETED, shard), since=since)
+        with translated():
+            pages = self._table.client.get_paginator("query").paginate(
+                **query, ScanIndexForward=False, PaginationConfig={"MaxItems": most}
+            )
+            items = [item for page in pages for item in page["Items"]]
+        return [_end(item) for item in items]
+
+    def _in_state(self, state: str, *, since: datetime = _EPOCH) -> Any:
+        return {
+            "TableName": self._table.name,
+            "IndexName": STATE_INDEX,
+            "KeyConditionExpression": "#state = :state AND state_since >= :since",
+            "ExpressionAttributeNames": {"#state": "state"},
+            "ExpressionAttributeValues": {":state": {"S": state}, ":since": {"N": _seconds(since)}},
+        }
 
     def _due_keys(self, shard: str, before: datetime, *, limit: int) -> list[tuple[float, str]]:
         with translated():
@@ -225,6 +274,9 @@ def _item(task: Task) -> dict[str, Any]:
         "listed_at": {"S": _listed_at(Position.of(task))},
         "body": {"S": record.dumps(task)},
     }
+    item |= {"state": {"S": _state(task.status, number)}, "state_since": {"N": _seconds(_in_it_since(task))}}
+    if task.finished_at and task.queued_at:
+        item["seconds"] = {"N": f"{(task.finished_at - task.queued_at).total_seconds():.6f}"}
     if task.due_at:
         item |= {"due_shard": {"S": _shard(number, live=task.status.live)}, "due_at": {"N": _seconds(task.due_at)}}
     if task.forget_due_at:
@@ -232,6 +284,25 @@ def _item(task: Task) -> dict[str, Any]:
     if task.key_name and task.status.live:
         item["live_key"] = {"S": task.key_name}
     return item
+
+
+def _state(status: Status, shard: str) -> str:
+    """In which partition of the index of states tasks of the status are; all that have ended are together."""
+    return f"{'ended' if status.ended else status.value}-{shard}"
+
+
+def _in_it_since(task: Task) -> datetime:
+    since = {Status.QUEUED: task.waiting_since, Status.RUNNING: task.started_at}
+    return (task.finished_at if task.status.ended else since.get(task.status)) or task.created_at
+
+
+def _end(item: Mapping[str, Any]) -> End:
+    seconds = item.get("seconds")
+    return End(Status(item["status"]["S"]), _time(item), float(seconds["N"]) if seconds else None)
+
+
+def _time(item: Mapping[str, Any]) -> datetime:
+    return datetime.fromtimestamp(float(item["state_since"]["N"]), UTC)
 
 
 def _listed_at(position: Position) -> str:

@@ -74,13 +74,16 @@ class Options:
     extra_args: tuple[str, ...] = ()
 
 
-def command(options: Options, *, source: str, output: str, gpu: bool) -> str:
-    """The text of the command that makes `output` of `source`, not judged yet. Raises InvalidArgument."""
+def command(options: Options, *, source: str, output: str, gpu: bool, quality: str | None = None) -> str:
+    """The text of the command that makes `output` of `source`, not judged yet. Raises InvalidArgument.
+
+    `quality` is the profile of a picture for which neither a quality nor a bit rate is wished; else it is balanced.
+    """
     container = _container(options.container, output)
     tokens = (
         *_trim(options.trim),
         *("-i", source),
-        *_video(options, container, gpu=gpu),
+        *_video(options, container, gpu=gpu, quality=quality),
         *_audio(options.audio, container),
         *CONTAINERS[container].options,
         *options.extra_args,
@@ -141,7 +144,7 @@ def _time(value: Number | str | None, name: str) -> float | None:
     return found
 
 
-def _video(options: Options, container: str, *, gpu: bool) -> Iterator[str]:
+def _video(options: Options, container: str, *, gpu: bool, quality: str | None) -> Iterator[str]:
     video, row = options.video, CONTAINERS[container]
     if video is None or not row.video:
         if video not in (None, Video()):
@@ -155,13 +158,19 @@ def _video(options: Options, container: str, *, gpu: bool) -> Iterator[str]:
         _only_copied(video, Video(codec=COPY), "video")
         yield from ("-c:v", COPY)
         return
-    arguments = encoding(replace(video, codec=named), gpu=gpu)
+    arguments = encoding(_of_quality(replace(video, codec=named), quality, gpu=gpu), gpu=gpu)
     encoder = arguments[1]
     _fits(VIDEO[encoder], row, container, kind="video", named=named)
     yield from _graph(video, encoder, options.extra_args)
     yield from arguments
     if VIDEO[encoder].codec == "hevc" and container in ("mp4", "mov"):
         yield from ("-tag:v", "hvc1")  # the players of Apple know it by no other
+
+
+def _of_quality(video: Video, quality: str | None, *, gpu: bool) -> Video:
+    row = VIDEO.get(codecs.video_encoder(video.codec or "", gpu=gpu) or "")
+    takes_one = row and row.quality and video.crf is None and video.bitrate is None
+    return with_quality(video, quality, gpu=gpu) if quality and takes_one else video
 
 
 def _encoded(video: Video, name: str, row: VideoEncoder) -> Iterator[str]:

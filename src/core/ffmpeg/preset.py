@@ -79,8 +79,15 @@ def prove(preset: Preset) -> None:
                 raise PresetInvalid(refusal.message) from None
 
 
-def command(preset: Preset, given: Mapping[str, Any], *, source: str, output: str, gpu: bool) -> str:
-    """The text of the command that makes `output` of `source`, not judged yet. Raises InvalidArgument."""
+def command(
+    preset: Preset, given: Mapping[str, Any], *, source: str, output: str, gpu: bool, quality: str | None = None
+) -> str:
+    """The text of the command that makes `output` of `source`, not judged yet. Raises InvalidArgument.
+
+    `quality` takes the place of the preset's own, where it has that parameter and none is given.
+    """
+    if quality and any(parameter.name == QUALITY for parameter in preset.parameters):
+        given = {QUALITY: quality, **given}
     if output.rpartition(".")[2].lower() not in preset.extensions:
         endings = " or ".join(f".{extension}" for extension in preset.extensions)
         _refuse("output_filename", f"The output of {preset.name} ends in {endings}, unlike {shown(output)}.")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from core.errors import DispatchUnavailable
+from core.load import Pool
 from core.ports import JobState, Sighting
 from core.task import Task
 
@@ -56,19 +57,30 @@ class LocalDispatcher:
         self._env = dict(env)
         self._on_exit = on_exit
         self._grace_seconds = grace_seconds
-        self._threads = [
-            threading.Thread(target=self._supervise, name=f"worker-{number}", daemon=True)
-            for number in range(1, max_concurrent + 1)
-        ]
         # Guards what follows; notified on every change of it.
         self._changed = threading.Condition()
+        self._started = False
         self._closed = False
+        self._size = max_concurrent
+        self._threads: set[threading.Thread] = set()  # each has one worker at a time; as many as there may be workers
         self._waiting: dict[str, _Job] = {}  # by task, in order
         self._running: dict[str, subprocess.Popen[bytes] | None] = {}  # by task; None when its process is gone
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        with self._changed:
+            self._started = True
+            self._fill()
+
+    def resize(self, max_concurrent: int) -> None:
+        """From now on start no worker beyond so many. Those that run are let finish."""
+        with self._changed:
+            self._size = max_concurrent
+            self._fill()
+            self._changed.notify_all()
+
+    def load(self) -> Pool:
+        with self._changed:
+            return Pool(size=self._size, running=len(self._running), waiting=len(self._waiting))
 
     def submit(self, task: Task) -> str:
         with self._changed:
@@ -98,7 +110,7 @@ class LocalDispatcher:
         with self._changed:
             if self._closed:
                 raise DispatchUnavailable("The service is stopping.")
-            return f"{len(self._threads)} workers, {len(self._running)} running, {len(self._waiting)} waiting"
+            return f"{self._size} workers, {len(self._running)} running, {len(self._waiting)} waiting"
 
     def close(self) -> None:
         """Take no more, stop the workers, and return when they are gone. What waits is left to the next start."""
@@ -108,9 +120,15 @@ class LocalDispatcher:
             self._signal_all(signal.SIGTERM)
             self._changed.wait_for(lambda: not any(self._running.values()), timeout=self._grace_seconds)
             self._signal_all(signal.SIGKILL)
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join()
+
+    def _fill(self) -> None:
+        while self._started and not self._closed and len(self._threads) < self._size:
+            thread = threading.Thread(target=self._supervise, name="worker", daemon=True)
+            self._threads.add(thread)
+            thread.start()
 
     def _supervise(self) -> None:
         while job := self._next():
@@ -124,14 +142,18 @@ class LocalDispatcher:
                 self._changed.notify_all()
 
     def _next(self) -> _Job | None:
-        """Start the longest waiting job whose task has no worker, as soon as there is one; None when we close."""
+        """Start the longest waiting job whose task has no worker, as soon as there is one.
+
+        None when we close, or when there are more of us than there may be workers.
+        """
         with self._changed:
-            while not self._closed:
+            while not self._closed and len(self._threads) <= self._size:
                 for job in self._waiting.values():
                     if job.task_id not in self._running:
                         self._running[job.task_id] = self._spawn(job)
                         return self._waiting.pop(job.task_id)
                 self._changed.wait()
+            self._threads.discard(threading.current_thread())
         return None
 
     def _spawn(self, job: _Job) -> "subprocess.Popen[bytes] | None":

@@ -13,7 +13,7 @@ from pathlib import Path
 from core import record
 from core.errors import TaskChanged, TaskExists, TaskNotFound
 from core.local.database import Database
-from core.ports import Page, Position
+from core.ports import End, Page, Position, Survey
 from core.task import Status, Task
 
 _SCHEMA = """
@@ -30,6 +30,21 @@ CREATE INDEX IF NOT EXISTS tasks_listed ON tasks (created_at, task_id);
 CREATE INDEX IF NOT EXISTS tasks_listed_by_status ON tasks (status, created_at, task_id);
 CREATE INDEX IF NOT EXISTS tasks_live_by_key ON tasks (json_extract(body, '$.key_name'))
 WHERE status IN ('queued', 'running');
+CREATE INDEX IF NOT EXISTS tasks_waiting ON tasks (
+    coalesce(json_extract(body, '$.attempts[#-1].finished_at'), json_extract(body, '$.queued_at'))
+) WHERE status = 'queued';
+CREATE INDEX IF NOT EXISTS tasks_ended ON tasks (json_extract(body, '$.finished_at'))
+WHERE status IN ('completed', 'failed', 'canceled');
+"""
+# Times in a body are text in UTC, with or without microseconds, and sort as they are.
+COUNT = "SELECT count(*) FROM (SELECT 1 FROM tasks WHERE status = ? LIMIT ?)"
+WAITING = """
+SELECT coalesce(json_extract(body, '$.attempts[#-1].finished_at'), json_extract(body, '$.queued_at')) AS since
+FROM tasks INDEXED BY tasks_waiting WHERE status = 'queued' AND since IS NOT NULL ORDER BY since LIMIT 1
+"""
+ENDS = """
+SELECT status, json_extract(body, '$.finished_at') AS ended, json_extract(body, '$.queued_at') FROM tasks
+INDEXED BY tasks_ended WHERE status IN ('completed', 'failed', 'canceled') AND ended >= ? ORDER BY ended DESC LIMIT ?
 """
 COUNT_LIVE = """
 SELECT count(*) FROM (
@@ -86,6 +101,21 @@ class SqliteTaskStore:
             (number,) = connection.execute(COUNT_LIVE, (key_name, most)).fetchone()
         return int(number)
 
+    def survey(self, *, ended_since: datetime, most: int) -> Survey:
+        since = ended_since.astimezone(UTC).replace(microsecond=0).isoformat()  # sorts before all of its second
+        with self._database.connection() as connection:
+            counts = {
+                status: int(connection.execute(COUNT, (status.value, most)).fetchone()[0])
+                for status in (Status.PENDING, Status.QUEUED, Status.RUNNING)
+            }
+            waiting = connection.execute(WAITING).fetchone()
+            ends = [_end(*row) for row in connection.execute(ENDS, (since, most))]
+        return Survey(
+            counts=counts,
+            ends=[end for end in ends if end.finished_at >= ended_since],
+            waiting_since=datetime.fromisoformat(waiting[0]) if waiting else None,
+        )
+
     def page(self, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:
         below = below or _TOP
         where, of_status = ("status = ? AND ", (status.value,)) if status else ("", ())
@@ -115,6 +145,12 @@ class SqliteTaskStore:
     def close(self) -> None:
         """Close what is open; the store can be used again."""
         self._database.close()
+
+
+def _end(status: str, finished_at: str, queued_at: str | None) -> End:
+    ended = datetime.fromisoformat(finished_at)
+    seconds = (ended - datetime.fromisoformat(queued_at)).total_seconds() if queued_at else None
+    return End(Status(status), ended, seconds)
 
 
 def _row(task: Task) -> tuple[object, ...]:

@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from threading import Event
 
-from core import destination, moves
+from core import destination, moves, workers
 from core.errors import (
     CommandNotAllowed,
     InvalidArgument,
@@ -33,7 +33,7 @@ from core.ffmpeg.command import Command
 from core.ports import Services
 from core.settings import Settings
 from core.task import Failure, FailureCode, Media, Output, Stage, Status, Task, Timings
-from core.worker import collect, fetch, fetch_object, process, sandbox, scratch, transcode, upload
+from core.worker import collect, fetch, fetch_object, presence, process, sandbox, scratch, transcode, upload
 from core.worker.failed import Stopped, TaskFailed, raise_worst
 from core.worker.journal import Journal
 from core.worker.report import Reporter
@@ -69,6 +69,7 @@ class Worker:
     job_id: str | None = None  # what the dispatcher calls us
     cards: tuple[str, ...] = ()  # the models of this machine's GPUs
     report_every_seconds: float = 2.0
+    measure: Callable[[], workers.Usage] | None = None  # what it uses, for others to see; None: they do not see it
 
 
 def run(worker: Worker, task_id: str) -> Outcome:
@@ -81,7 +82,7 @@ def run(worker: Worker, task_id: str) -> Outcome:
         log.info("not ours", extra={"action": "claim_refused", "reason": refusal.code})
         return Outcome.NOT_OURS
     log.info("claimed", extra={"action": "claimed", "fence": task.fence})
-    with _reporter(worker, task) as reporter:
+    with _shown(worker, task), _reporter(worker, task) as reporter:
         outcome = _outcome(worker, task, reporter)
         try:
             settled = _settled(worker, reporter, outcome)
@@ -104,6 +105,16 @@ def _claimed(worker: Worker, task_id: str) -> Task:
                 moves.claim(task, now=worker.now(), owner=owner, job_id=worker.job_id), task
             )
     raise TaskNotReady("The task changes too fast to be claimed.")
+
+
+def _shown(worker: Worker, task: Task) -> contextlib.AbstractContextManager[None]:
+    if worker.measure is None:
+        return contextlib.nullcontext()
+    host, now = socket.gethostname(), worker.now()
+    us = workers.Worker(
+        task_id=task.task_id, fence=task.fence, host=host, started_at=now, seen_at=now, usage=workers.Usage()
+    )
+    return presence.shown(worker.services.records, us, measure=worker.measure, now=worker.now)
 
 
 def _reporter(worker: Worker, task: Task) -> Reporter:

@@ -23,7 +23,7 @@ from threading import Event
 from typing import IO
 
 from core.ffmpeg import encoders
-from core.worker import sandbox, scratch
+from core.worker import gpu, sandbox, scratch
 from core.worker.watch import Watch
 
 TERM_GRACE_SECONDS = 5.0  # between the polite and the firm signal
@@ -362,6 +362,15 @@ def _asked(path: str, question: str) -> str:
     except (OSError, subprocess.SubprocessError) as error:
         raise NoUsableFfmpeg(f"{path} does not run ({error}); {_ADVICE}.") from error
     return done.stdout.decode(errors="replace")
+
+
+def nvidia_smi() -> str:
+    """What the driver's own program says of its cards, a line each, as gpu.use reads it; nothing where it does not."""
+    argv = ["nvidia-smi", f"--query-gpu={','.join(gpu.ASKED)}", "--format=csv,noheader,nounits"]
+    try:
+        return subprocess.run(argv, capture_output=True, timeout=10, check=True).stdout.decode(errors="replace")  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def cuda() -> str:

@@ -5,15 +5,20 @@ It knows nothing of either: what it runs on comes in as arguments, and nothing i
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from fastapi import FastAPI
 
+from core.live_settings import LiveSettings
+from core.load import Machine
 from core.ports import Services
 from core.settings import Settings
 from handlers.web import errors, files, routes, sign_in
 from handlers.web.middleware import BodyLimit, Correlated
+
+if TYPE_CHECKING:
+    from handlers.web.metrics import Metrics
 
 TITLE = "URL-to-S3 transcoding"
 VERSION = "0.1.0"
@@ -62,12 +67,16 @@ def create_app(
     new_id: Callable[[], str] = _uuid,
     count: Callable[[str], None] = _ignore,
     open_link: files.OpenLink | None = None,
+    live: LiveSettings | None = None,
+    machine: Callable[[], Machine] | None = None,
+    metrics: "Metrics | None" = None,
 ) -> FastAPI:
     """The API on `services`.
 
     `sandbox` says how ffmpeg is contained, where it runs on this machine. `count` is told the name of each thing that
     is worth a metric. `open_link` is given where the service itself serves its outputs; without it there is no
-    `/files`.
+    `/files`. `live` is given where others in this process follow the settings too, `machine` where there is one to look
+    at, and `metrics` where they can be read at `/metrics`.
     """
     operations = routes.Operations(
         all_services=services,
@@ -77,6 +86,8 @@ def create_app(
         clock=clock,
         new_id=new_id,
         count=count,
+        machine=machine,
+        live=live or LiveSettings(services.records, settings),
     )
     app = _Api(
         operations,
@@ -90,8 +101,10 @@ def create_app(
     routes.install(app, operations)
     if open_link:
         app.include_router(files.router(open_link))
+    if metrics:
+        app.include_router(metrics.router())
     # The last one added is the outermost.
     app.add_middleware(BodyLimit)
     app.add_middleware(sign_in.SignIn, settings=settings, clock=clock)
-    app.add_middleware(Correlated, new_id=new_id)
+    app.add_middleware(Correlated, new_id=new_id, observe=metrics.observe if metrics else None)
     return app

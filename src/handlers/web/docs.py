@@ -381,7 +381,9 @@ _OPERATIONS = {words["operation_id"]: words for words in _ALL}
 
 def words(operation_id: str) -> dict[str, Any]:
     """What FastAPI is to be told of an operation."""
-    return _OPERATIONS[operation_id]
+    from handlers.web import admin_docs  # which is made in the forms that stand here
+
+    return (_OPERATIONS | admin_docs.OPERATIONS)[operation_id]
 
 
 def with_examples(spec: dict[str, Any]) -> dict[str, Any]:

@@ -288,6 +288,12 @@ NO_LOG = error(
 _MISSING = "input_files is required."
 ERRORS: dict[str, dict[str, Any]] = {
     "UNAUTHENTICATED": error("UNAUTHENTICATED", "A key is needed: send one that this service knows as X-API-Key."),
+    "PERMISSION_DENIED": error("PERMISSION_DENIED", "This is for admins: send the key of one."),
+    "SETTINGS_CHANGED": error(
+        "SETTINGS_CHANGED",
+        "The settings are no longer in the version that If-Match names; read them again, and decide anew.",
+        {"version": 4},
+    ),
     "INVALID_ARGUMENT": error(
         "INVALID_ARGUMENT",
         _MISSING,

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _ACCEPTED = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _CALLERS_HEADERS = (b"x-correlation-id", b"client-correlation-id")
 
+Observe = Callable[[str, int, float], None]  # is told the operation, the status and the seconds of each answer
 Headers = Iterable[tuple[bytes, bytes]]
 
 
@@ -35,9 +36,10 @@ def correlation_id(headers: Headers) -> str | None:
 class Correlated:
     """Gives each request its correlation id, writes one log record about it, and answers what nobody foresaw."""
 
-    def __init__(self, app: ASGIApp, *, new_id: Callable[[], str]) -> None:
+    def __init__(self, app: ASGIApp, *, new_id: Callable[[], str], observe: Observe | None = None) -> None:
         self._app = app
         self._new_id = new_id
+        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,7 +66,10 @@ class Correlated:
                 raise  # half an answer is out: only the server can end it, by hanging up
             await answer(InternalError())(scope, receive, send_marked)
         finally:
-            _record(scope, status, perf_counter() - started)
+            seconds = perf_counter() - started
+            _record(scope, status, seconds)
+            if self._observe:
+                self._observe(_operation(scope), status, seconds)
 
 
 class BodyLimit:
@@ -97,6 +102,11 @@ class BodyLimit:
 def _declared_bytes(headers: Headers) -> int:
     value = next((value for name, value in headers if name == b"content-length"), b"0")
     return int(value) if value.isdigit() else 0
+
+
+def _operation(scope: Scope) -> str:
+    """The operation's name; never anything that the caller has made up, which could be anything and any number."""
+    return getattr(scope.get("route"), "name", "(none)")
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:

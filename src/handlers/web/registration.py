@@ -20,8 +20,8 @@ Metadata = Annotated[
 
 
 class Registration(Wire):
-    """What is to be done, in exactly one of `command`, `options` and `preset`; its inputs by name; and exactly one of
-    `output_filename` and `output_files`.
+    """What is to be done, in exactly one of `command`, `options` and `preset`, or in none where the service has a
+    default preset; its inputs by name; and exactly one of `output_filename` and `output_files`.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.REGISTRATION]})
@@ -78,9 +78,9 @@ class Registration(Wire):
     )
 
     def to_domain(self) -> register.Registration:
-        """Raises InvalidArgument unless it is written in exactly one way, and the outputs too, each once."""
-        if sum(way is not None for way in (self.command, self.options, self.preset)) != 1:
-            raise _fault("command", "Give exactly one of command, options and preset.")
+        """Raises InvalidArgument unless it is written in one way at most, and the outputs in exactly one, each once."""
+        if sum(way is not None for way in (self.command, self.options, self.preset)) > 1:
+            raise _fault("command", register.ONE_WAY)
         if self.parameters is not None and self.preset is None:
             raise _fault("parameters", "parameters go with a preset: name one, or leave them out.")
         return register.Registration(

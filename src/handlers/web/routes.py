@@ -20,16 +20,18 @@ from core.cancel import cancel
 from core.delete import delete
 from core.errors import TaskNotFound, UnsupportedMediaType
 from core.execute import execute
+from core.live_settings import LiveSettings
+from core.load import Machine
 from core.notify import notify
 from core.ports import Services
 from core.preview import preview
 from core.read_log import read_log
-from core.register import MAX_KEY_LENGTH, register
+from core.register import MAX_KEY_LENGTH, Defaults, register
 from core.result import result_key
 from core.seen import STRANGER, SeenTasks
 from core.settings import Settings
 from core.task import Status, Task
-from handlers.web import cursors, log_keys, models, options, registration
+from handlers.web import admin, cursors, log_keys, models, options, registration
 from handlers.web.sign_in import caller
 
 # How often progress is stored, and so how soon it is worth asking again.
@@ -82,6 +84,8 @@ class Operations:
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
     count: Callable[[str], None]
+    machine: Callable[[], Machine] | None
+    live: LiveSettings
     one_at_a_time: Lock = field(default_factory=Lock)
 
     @property
@@ -90,16 +94,24 @@ class Operations:
         store = SeenTasks(self.all_services.store, caller(), self.one_at_a_time)
         return replace(self.all_services, store=store)
 
+    @property
+    def admin(self) -> admin.Admin:
+        """The operations for admins, who may see what all others do."""
+        return admin.Admin(
+            services=self.all_services, settings=self.settings, live=self.live, clock=self.clock, machine=self.machine
+        )
+
     def register(
         self, body: registration.Registration, execute: ExecuteToo = False, idempotency_key: IdempotencyKey = None
     ) -> Response:
+        now = self.clock()
         task, again = register(
             self.services.store,
             body.to_domain(),
-            settings=self.settings,
+            settings=self.live.current(now=now),
             task_id=self.new_id(),
             correlation_id=log_keys.correlation_id(),
-            now=self.clock(),
+            now=now,
             idempotency_key=idempotency_key,
             key_name=caller().name,
         )
@@ -111,14 +123,17 @@ class Operations:
         return self._shown(task, 200 if again else 201, {"Location": f"/ffmpeg/status/{task.task_id}"})
 
     def validate(self, body: registration.Registration) -> Response:
-        settings = self.settings
+        wanted = body.to_domain()
+        # A command leaves nothing to the settings at run time, and is judged without a look at what is stored.
+        settings = self.settings if wanted.command else self.live.current(now=self.clock())
         found = preview(
-            body.to_domain(),
+            wanted,
             policy=settings.url_policy,
             max_output_bytes=settings.max_output_bytes,
             most_seconds=settings.task_timeout_seconds,
             presets_dir=settings.presets_dir,
             destinations=settings.destinations,
+            default=Defaults.of(settings),
         )
         return _json(models.shown_preview(found), 200)
 
@@ -220,6 +235,7 @@ def install(app: FastAPI, operations: Operations, *, words: Callable[[str], dict
     add("/ffmpeg/tasks", operations.tasks, **get, **words("tasks"))
     add("/ffmpeg/tasks/{task_id}", operations.delete, methods=["DELETE"], **words("delete"))
     add("/ffmpeg/health", operations.health, **get, **words("health"))
+    admin.install(app, operations.admin, json_body=json_body, words=words)
 
 
 def _checked(task_id: str) -> str:
