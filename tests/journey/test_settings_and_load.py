@@ -177,6 +177,15 @@ def test_metrics_can_be_read_by_prometheus(service: Service, busy: list[str]) ->
     assert all("no-such-task" not in "".join(labels) for labels in samples)
 
 
+def test_metrics_are_for_admins_too(tmp_path: Path) -> None:
+    with running(tmp_path, API_KEYS=signed_in.API_KEYS) as service:
+        answers = {
+            name: service.http.get("/metrics", headers={"X-API-Key": key}).status_code
+            for name, key in {**signed_in.KEYS, "nobody": ""}.items()
+        }
+    assert answers == {"alice": 403, "bob": 403, "root": 200, "nobody": 401}
+
+
 # With keys.
 
 

@@ -141,7 +141,7 @@ def test_what_is_measured_is_that_of_the_worker_and_of_all_below_it() -> None:
         finally:
             busy.kill()
     assert together.cpu_cores is not None
-    assert 0.2 < together.cpu_cores < (os.cpu_count() or 1) + 0.5
+    assert 0.01 < together.cpu_cores < (os.cpu_count() or 1) + 0.5  # it may get little of a busy machine
     assert (together.memory_bytes or 0) > (alone.memory_bytes or 0) + 50_000_000
     assert together.gpus == (Gpu(use_percent=5.0),)
     assert Meter().read().gpus == ()
