@@ -35,6 +35,7 @@ class Settings:
     log_level: str = "INFO"
     link_ttl_seconds: int = 3600  # how long a link to an output can be used
     result_ttl_hours: int = 24  # how long outputs are kept; 0: for ever
+    upload_ttl_hours: int = 24  # how long uploads are kept after they were begun, completed or last used
     retry_delay_seconds: int = 15  # before the second attempt of a task; four times that before the third
     # What notices are signed with: whsec_ and base64, or two; on AWS also the ARN of a secret that is that.
     webhook_secret: str | None = field(default=None, repr=False)
@@ -60,6 +61,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000  # 0: any free one
     public_url: str | None = None  # how clients reach this server, if not by HOST and PORT
+    upload_origins: tuple[str, ...] = ()  # whose pages may PUT parts of uploads; * is any
     data_dir: Path = Path(".data")
     max_concurrent_tasks: int = 2
     allow_unauthenticated: bool = False  # listen on other addresses than loopback without any sign-in
@@ -102,7 +104,7 @@ class Settings:
     def url_policy(self) -> Policy:
         """Which URLs are taken. Only the AWS backend has a role with which to read a bucket."""
         buckets = self.input_buckets if self.backend == "aws" else ()
-        return Policy(private_networks=self.allow_private_networks, buckets=buckets)
+        return Policy(private_networks=self.allow_private_networks, buckets=buckets, uploads=True)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
@@ -196,6 +198,14 @@ def _buckets(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _origins(text: str) -> tuple[str, ...]:
+    origins = _listed(text)
+    for origin in origins:
+        if not re.fullmatch(r"\*|https?://[^/?#\s]+", origin):
+            raise ValueError(f"must be origins, like https://app.example.com, or *: {origin!r} is none")
+    return tuple(origins)
+
+
 def webhook_secret(text: str) -> str:
     """One secret or two, with a space between; each may be, or end in, the ARN of what it is. Raises ValueError."""
     secrets = text.split()
@@ -218,6 +228,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "log_level": lambda text: _one_of("DEBUG", "INFO", "WARNING", "ERROR")(text.upper()),
     "link_ttl_seconds": _between(1, 7 * 24 * 3600),
     "result_ttl_hours": _between(0, 10 * 365 * 24),
+    "upload_ttl_hours": _between(1, 7 * 24),
     "retry_delay_seconds": _between(0, 3600),
     "webhook_secret": webhook_secret,
     "api_keys": keys.read,
@@ -238,6 +249,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "host": str,
     "port": _between(0, 65535),
     "public_url": _base_url,
+    "upload_origins": _origins,
     "data_dir": Path,
     "max_concurrent_tasks": _between(1, 256),
     "allow_unauthenticated": _flag,

@@ -19,6 +19,7 @@ from core.task import Task
 if TYPE_CHECKING:
     from core.local.dispatcher import LocalDispatcher
     from core.local.object_store import FoundFile
+    from core.local.upload_store import Draft
 
 # The one program that runs a task, here as in the container.
 WORKER = ("-m", "handlers.batch_worker")
@@ -38,11 +39,12 @@ _INHERITED = (
 
 
 class Local(NamedTuple):
-    """What one machine has besides the services: a pool to start and close, and links to answer."""
+    """What one machine has besides the services: a pool to start and close, links to answer, and parts to take."""
 
     services: Services
     pool: "LocalDispatcher"
     open_link: "Callable[[str, str], FoundFile | None]"
+    take_part: "Callable[[str, str, int], Draft]"
 
 
 def signing(settings: Settings) -> Settings:
@@ -104,6 +106,7 @@ def _aws(settings: Settings) -> Services:
     from core.aws.object_store import S3ObjectStore
     from core.aws.record_store import DynamoRecordStore
     from core.aws.task_store import DynamoTaskStore
+    from core.aws.upload_store import S3UploadStore
 
     # Settings.from_env has seen to it.
     assert settings.task_table
@@ -118,6 +121,7 @@ def _aws(settings: Settings) -> Services:
         objects=S3ObjectStore(settings.output_bucket),
         dispatcher=BatchDispatcher({"gpu": gpu, "cpu": cpu}),
         inputs=S3InputStore(),
+        uploads=S3UploadStore(settings.output_bucket),
         output_prefix=settings.output_prefix,
     )
 
@@ -128,10 +132,11 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
     from core.local.object_store import FolderObjectStore, load_secret
     from core.local.record_store import SqliteRecordStore
     from core.local.task_store import SqliteTaskStore
+    from core.local.upload_store import FolderUploadStore
 
-    objects = FolderObjectStore(
-        settings.data_dir / "objects", base_url=settings.base_url, secret=load_secret(settings.data_dir / "secret")
-    )
+    secret = load_secret(settings.data_dir / "secret")
+    objects = FolderObjectStore(settings.data_dir / "objects", base_url=settings.base_url, secret=secret)
+    uploads = FolderUploadStore(settings.data_dir / "uploads", base_url=settings.base_url, secret=secret)
     pool = LocalDispatcher(
         command=(sys.executable, *WORKER),
         env=settings.to_env() | {name: env[name] for name in _INHERITED if name in env},
@@ -144,6 +149,7 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
         records=SqliteRecordStore(file),
         objects=objects,
         dispatcher=pool,
+        uploads=uploads,
         output_prefix=settings.output_prefix,
     )
-    return Local(services=wired, pool=pool, open_link=objects.open_link)
+    return Local(services=wired, pool=pool, open_link=objects.open_link, take_part=uploads.take)
