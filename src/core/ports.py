@@ -219,8 +219,8 @@ class UploadStore(Protocol):
         ...
 
     def finish(self, upload_id: str, transfer: str, parts: Mapping[int, Received]) -> bool:
-        """Make these parts the one file, which never changes again. False when it is over already, or a part is
-        another one by now."""
+        """Make these parts the one file, which never changes again. False when nothing was done: the transfer is over,
+        by this or by `delete`, or a part is another one by now."""
         ...
 
     def size(self, upload_id: str) -> int | None:

@@ -228,7 +228,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "log_level": lambda text: _one_of("DEBUG", "INFO", "WARNING", "ERROR")(text.upper()),
     "link_ttl_seconds": _between(1, 7 * 24 * 3600),
     "result_ttl_hours": _between(0, 10 * 365 * 24),
-    "upload_ttl_hours": _between(1, 7 * 24),
+    "upload_ttl_hours": _between(1, 6 * 24),
     "retry_delay_seconds": _between(0, 3600),
     "webhook_secret": webhook_secret,
     "api_keys": keys.read,

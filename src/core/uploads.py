@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 KIND = "upload"
 CLEAR_AGAIN = timedelta(hours=1)
 LOOK_AGAIN = timedelta(minutes=10)  # whether the tasks that use one whose time is over have ended
+KEPT_AT_MOST = timedelta(
+    days=6
+)  # from its beginning, however often it is used; on AWS a rule of the bucket ends it then
 MOST_TASKS = 100  # that an upload is kept for beyond its time; the newest of them
 _ROUNDS = 10
 
@@ -53,7 +56,7 @@ class Uploads:
             part_size_bytes=part_size_bytes(size_bytes),
             transfer=self.store.begin(upload_id),
             created_at=now,
-            expires_at=now + self.ttl,
+            expires_at=now + min(self.ttl, KEPT_AT_MOST),
             key_name=self.caller.name,
         )
         self.records.create(_written(upload))
@@ -78,7 +81,7 @@ class Uploads:
                 return upload
             if not self._finished(upload):
                 continue
-            done = replace(upload, status=UploadStatus.COMPLETE, expires_at=now + self.ttl)
+            done = replace(upload, status=UploadStatus.COMPLETE, expires_at=self._later(upload, now=now))
             try:
                 self.records.replace(_written(done), record)
             except RecordChanged:  # by another request to complete it, or to delete it
@@ -116,7 +119,7 @@ class Uploads:
             try:
                 record, upload = self._find(upload_id, now=now)
                 task_ids = (*upload.task_ids, task_id)[-MOST_TASKS:]
-                held = replace(upload, task_ids=task_ids, expires_at=now + self.ttl)
+                held = replace(upload, task_ids=task_ids, expires_at=self._later(upload, now=now))
                 self.records.replace(_written(held), record)
             except (RecordChanged, UploadNotFound):
                 continue
@@ -131,6 +134,9 @@ class Uploads:
             if not gone and self.caller.sees(upload):
                 return record, upload
         raise UploadNotFound(details={"upload_id": upload_id})
+
+    def _later(self, upload: Upload, *, now: datetime) -> datetime:
+        return min(now + self.ttl, upload.created_at + KEPT_AT_MOST)
 
     def _finished(self, upload: Upload) -> bool:
         """Whether the store has it whole. Raises UploadIncomplete."""
@@ -148,9 +154,7 @@ class Uploads:
         return self.store.finish(upload.upload_id, upload.transfer, received)
 
 
-def sweep(
-    services: Services, *, now: datetime, limit: int = 100, stopped: Callable[[], bool] = lambda: False
-) -> int:
+def sweep(services: Services, *, now: datetime, limit: int = 100, stopped: Callable[[], bool] = lambda: False) -> int:
     """Attend to the uploads whose time is over, at most `limit`, the longest over first; returns how many moved."""
     if services.uploads is None:
         return 0

@@ -21,7 +21,7 @@ from typing import IO
 import uvicorn
 from dotenv import dotenv_values
 
-from core import aftermath, presets, sweep, wiring
+from core import aftermath, presets, sweep, uploads, wiring
 from core.ffmpeg.preset import PresetInvalid
 from core.ports import Services
 from core.settings import Settings, SettingsInvalid
@@ -81,8 +81,15 @@ def _serve(env: Mapping[str, str]) -> None:
 def _run(
     settings: Settings, env: Mapping[str, str], listener: socket.socket, *, ffmpeg_version: str, containment: str
 ) -> None:
-    services, pool, open_link = wiring.local(settings, env)
-    app = create_app(services, settings, ffmpeg_version=ffmpeg_version, sandbox=containment, open_link=open_link)
+    services, pool, open_link, take_part = wiring.local(settings, env)
+    app = create_app(
+        services,
+        settings,
+        ffmpeg_version=ffmpeg_version,
+        sandbox=containment,
+        open_link=open_link,
+        take_part=take_part,
+    )
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     scratch.clear(settings.scratch)
     sweep.reconcile(services, now=datetime.now(UTC))
@@ -111,9 +118,16 @@ def _looking_after(services: Services, settings: Settings, closing_down: threadi
     def follow_up() -> None:
         aftermath.sweep(services, now=datetime.now(UTC), stopped=closing_down.is_set)
 
+    def clear_uploads() -> None:
+        uploads.sweep(services, now=datetime.now(UTC), stopped=closing_down.is_set)
+
     threads = [
         threading.Thread(target=_repeat, args=(act, seconds, closing_down), name=act.__name__)
-        for act, seconds in ((recover, SWEEP_SECONDS), (follow_up, AFTERMATH_SECONDS))
+        for act, seconds in (
+            (recover, SWEEP_SECONDS),
+            (follow_up, AFTERMATH_SECONDS),
+            (clear_uploads, SWEEP_SECONDS),
+        )
     ]
     for thread in threads:
         thread.start()

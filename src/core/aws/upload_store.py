@@ -1,4 +1,4 @@
-"""Uploads in the bucket of the outputs, under a prefix of their own: each a multipart upload, also one of a single part.
+"""Uploads in the bucket of the outputs, under a prefix of their own: each a multipart upload, even of one part.
 
 So a file that is finished cannot be replaced through a link that still works, as it could with a plain PUT, and what
 was begun and never finished is no object. The size of a part is signed with its link.

@@ -134,7 +134,9 @@ class Draft:
     def announce(self, size_bytes: int) -> None:
         """Raises InvalidArgument when the part has another size."""
         if size_bytes != self._size_bytes:
-            message = f"This part has {self._size_bytes} bytes, and {size_bytes} were sent: cut the file as `parts` say."
+            message = (
+                f"This part has {self._size_bytes} bytes, and {size_bytes} were sent: cut the file as `parts` say."
+            )
             raise InvalidArgument(message, details={"field": "body", "size_bytes": self._size_bytes})
 
     def write(self, piece: bytes | bytearray) -> None:

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from core.ports import Services
 from core.settings import Settings
-from handlers.web import errors, files, routes, sign_in
+from handlers.web import errors, files, routes, sign_in, uploads
 from handlers.web.middleware import BodyLimit, Correlated
 
 TITLE = "URL-to-S3 transcoding"
@@ -62,12 +62,13 @@ def create_app(
     new_id: Callable[[], str] = _uuid,
     count: Callable[[str], None] = _ignore,
     open_link: files.OpenLink | None = None,
+    take_part: uploads.TakePart | None = None,
 ) -> FastAPI:
     """The API on `services`.
 
     `sandbox` says how ffmpeg is contained, where it runs on this machine. `count` is told the name of each thing that
     is worth a metric. `open_link` is given where the service itself serves its outputs; without it there is no
-    `/files`.
+    `/files`; `take_part` likewise where it takes the parts of uploads.
     """
     operations = routes.Operations(
         all_services=services,
@@ -90,6 +91,8 @@ def create_app(
     routes.install(app, operations)
     if open_link:
         app.include_router(files.router(open_link))
+    if take_part:
+        app.include_router(uploads.router(take_part, settings.upload_origins))
     # The last one added is the outermost.
     app.add_middleware(BodyLimit)
     app.add_middleware(sign_in.SignIn, settings=settings, clock=clock)

@@ -29,7 +29,7 @@ from core.result import result_key
 from core.seen import STRANGER, SeenTasks
 from core.settings import Settings
 from core.task import Status, Task
-from handlers.web import cursors, log_keys, models, options, registration
+from handlers.web import cursors, log_keys, models, options, registration, uploads
 from handlers.web.sign_in import caller
 
 # How often progress is stored, and so how soon it is worth asking again.
@@ -90,6 +90,11 @@ class Operations:
         store = SeenTasks(self.all_services.store, caller(), self.one_at_a_time)
         return replace(self.all_services, store=store)
 
+    @property
+    def of_uploads(self) -> uploads.UploadOperations:
+        services, settings = self.all_services, self.settings
+        return uploads.UploadOperations(services=services, settings=settings, clock=self.clock, new_id=self.new_id)
+
     def register(
         self, body: registration.Registration, execute: ExecuteToo = False, idempotency_key: IdempotencyKey = None
     ) -> Response:
@@ -102,6 +107,7 @@ class Operations:
             now=self.clock(),
             idempotency_key=idempotency_key,
             key_name=caller().name,
+            uploads=self.of_uploads.uploads(caller()),
         )
         log_keys.note(task_id=task.task_id)
         if not again:
@@ -111,13 +117,14 @@ class Operations:
         return self._shown(task, 200 if again else 201, {"Location": f"/ffmpeg/status/{task.task_id}"})
 
     def validate(self, body: registration.Registration) -> Response:
-        settings = self.settings
+        settings, asking = self.settings, caller()
         found = preview(
             body.to_domain(),
             policy=settings.url_policy,
             max_output_bytes=settings.max_output_bytes,
             most_seconds=settings.task_timeout_seconds,
             presets_dir=settings.presets_dir,
+            upload_fault=lambda upload_id: self.of_uploads.uploads(asking).fault(upload_id, now=self.clock()),
         )
         return _json(models.shown_preview(found), 200)
 
@@ -217,6 +224,7 @@ def install(app: FastAPI, operations: Operations, *, words: Callable[[str], dict
     add("/ffmpeg/log/{task_id}", operations.log, **get, **words("log"))
     add("/ffmpeg/tasks", operations.tasks, **get, **words("tasks"))
     add("/ffmpeg/tasks/{task_id}", operations.delete, methods=["DELETE"], **words("delete"))
+    uploads.install(add, operations.of_uploads, words=words, **post_json)
     add("/ffmpeg/health", operations.health, **get, **words("health"))
 
 
