@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from core import task
-from core.aws import batch_event, task_store
+from core import task, uploads
+from core.aws import batch_event, task_store, upload_store
 from core.settings import Settings
 from support import moto_server
 from support.lambda_module import imported
@@ -63,6 +63,8 @@ NOT_OF_FUNCTIONS = {
     "data_dir": "one machine's",
     "max_concurrent_tasks": "one machine's",
     "allow_unauthenticated": "one machine's",
+    "upload_origins": "one machine's; the bucket has rules of its own",
+    "upload_ttl_hours": "the default is good",
 }
 OF_THE_API = {"api_keys", "rate_limit_per_minute", "max_live_tasks_per_key"}  # nobody calls the others
 # Settings that only functions have.
@@ -187,9 +189,19 @@ def test_the_bucket_is_private_and_takes_tls_only() -> None:
 
 def test_the_bucket_forgets_half_uploads() -> None:
     rules = BARE.properties("OutputBucket")["LifecycleConfiguration"]["Rules"]
-    (aborting,) = [rule for rule in rules if "AbortIncompleteMultipartUpload" in rule]
-    assert (aborting["Status"], aborting.get("Prefix")) == ("Enabled", None)
-    assert aborting["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    aborting = {
+        (rule["Prefix"], rule["Status"]): rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
+        for rule in rules
+        if "AbortIncompleteMultipartUpload" in rule
+    }
+    assert aborting == {("outputs/", "Enabled"): 1, ("uploads/", "Enabled"): 7}
+
+
+def test_the_bucket_keeps_uploads_longer_than_the_service_does() -> None:
+    rules = BARE.properties("OutputBucket")["LifecycleConfiguration"]["Rules"]
+    (kept,) = [rule for rule in rules if rule["Prefix"] == f"{upload_store.PREFIX}/"]
+    assert kept["ExpirationInDays"] > uploads.KEPT_AT_MOST.days
+    assert kept["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] > uploads.KEPT_AT_MOST.days
 
 
 @pytest.mark.parametrize("days", BARE.template["Parameters"]["ResultTtlDays"]["AllowedValues"])

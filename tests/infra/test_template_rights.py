@@ -38,6 +38,7 @@ S3_ACTIONS = {
     "list_objects_v2": "s3:ListBucket",
     "delete_objects": "s3:DeleteObject",
     "list_multipart_uploads": "s3:ListBucketMultipartUploads",
+    "list_parts": "s3:ListMultipartUploadParts",
     "create_multipart_upload": "s3:PutObject",
     "upload_part": "s3:PutObject",
     "complete_multipart_upload": "s3:PutObject",
@@ -53,6 +54,7 @@ CALLERS: Mapping[str, set[str]] = {
     "DynamoTaskStore._batch": {API},  # the list
     "DynamoTaskStore._look": {API},  # the list
     "DynamoTaskStore.count_live": {API},  # what a key has under way
+    "DynamoRecordStore._found": CARE,  # uploads whose time is over
     "S3ObjectStore.put_file": {WORKER},
     "S3ObjectStore.head": {WORKER},
     "S3ObjectStore.link": {API, *CARE},  # in answers and in notices
@@ -63,6 +65,11 @@ CALLERS: Mapping[str, set[str]] = {
     "S3ObjectStore._give_up_transfer": {API, *CARE, WORKER},
     "S3ObjectStore.check": {API},
     "S3InputStore.get_file": {WORKER},
+    "S3UploadStore.begin": {API},
+    "S3UploadStore.link": {API},
+    "S3UploadStore.received": {API},
+    "S3UploadStore.finish": {API},
+    "S3UploadStore.size": {API},
     "BatchDispatcher.submit": {API, *CARE},
     "BatchDispatcher.look": {API, *CARE},  # the API after a cancel that was refused
     "BatchDispatcher.stop": {API, *CARE},
@@ -209,10 +216,10 @@ JOBS = "arn:aws:batch:eu-central-1:123456789012:"
 )
 @pytest.mark.parametrize("role", [API, EVENTS, SWEEP, WORKER])
 def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role: str) -> None:
-    of_objects = {f"{bucket}/outputs/*"}
+    of_objects = {"Uploads": {f"{bucket}/uploads/*"}}
     allowed = {
         "dynamodb": {"<TaskTable>", "<TaskTable>/index/due", "<TaskTable>/index/live", "<TaskTable>/index/listed"},
-        "s3": {bucket, f"{bucket}/outputs/*"},
+        "s3": {bucket},
         "batch": {
             "*",
             f"{JOBS}job/*",
@@ -230,7 +237,7 @@ def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role
             if statement["Sid"] == "Inputs":
                 assert (action, found) == ("s3:GetObject", {"arn:aws:s3:::media/*", "arn:aws:s3:::archive/*"})
             elif action.startswith("s3:") and not action.startswith("s3:ListBucket"):
-                assert found == of_objects
+                assert found == of_objects.get(statement["Sid"], {f"{bucket}/outputs/*"})
             else:
                 assert found <= allowed[action.split(":")[0]]
 

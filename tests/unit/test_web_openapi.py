@@ -53,6 +53,10 @@ def test_the_operations_are_those_of_the_contract(spec: dict[str, Any]) -> None:
         "GET /ffmpeg/log/{task_id}": "log",
         "GET /ffmpeg/tasks": "tasks",
         "DELETE /ffmpeg/tasks/{task_id}": "delete",
+        "POST /ffmpeg/uploads": "upload",
+        "GET /ffmpeg/uploads/{upload_id}": "show_upload",
+        "POST /ffmpeg/uploads/{upload_id}/complete": "complete_upload",
+        "DELETE /ffmpeg/uploads/{upload_id}": "delete_upload",
         "GET /ffmpeg/health": "health",
     }
 
