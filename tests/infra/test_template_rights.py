@@ -47,9 +47,9 @@ S3_ACTIONS = {
 API, EVENTS, SWEEP, WORKER = "ApiFunction", "EventsFunction", "SweepFunction", "WorkerRole"
 CARE = {EVENTS, SWEEP}
 CALLERS: Mapping[str, set[str]] = {
-    "DynamoTaskStore._read": {API, *CARE, WORKER},  # everybody begins with the task as it is
-    "DynamoTaskStore._put": {API, *CARE, WORKER},  # every move
-    "DynamoTaskStore._delete": CARE,  # the aftermath forgets
+    "Table.read": {API, *CARE, WORKER},  # everybody begins with the task as it is
+    "Table.put": {API, *CARE, WORKER},  # every move
+    "Table.delete": CARE,  # the aftermath forgets
     "DynamoTaskStore._due_keys": CARE,
     "DynamoTaskStore._batch": {API},  # the list
     "DynamoTaskStore._look": {API},  # the list

@@ -46,6 +46,7 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.Conflict: 500,
     errors.TaskExists: 500,
     errors.TaskChanged: 500,
+    errors.RecordChanged: 500,
     errors.FenceLost: 500,
 }
 CODES: tuple[str, ...] = tuple(sorted({error.code for error in STATUS}))
