@@ -7,6 +7,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +19,11 @@ import httpx
 import pytest
 
 from core import uploads as verbs
+from core.aws.record_store import DynamoRecordStore
+from core.local.record_store import SqliteRecordStore
+from core.ports import RecordStore
 from core.settings import Settings
+from core.upload import dumps, loads
 from handlers.web.uploads import Upload
 from support import api_server, lambda_process, moto_server, service, signed_in
 from support.api_server import Api
@@ -111,7 +118,7 @@ def test_upload_in_parts_is_followed_and_completed(api: Api) -> None:
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: api.http.post(f"{place}/complete", json={}), range(4)))
 
-    whole = [
+    whole: list[dict[str, Any]] = [
         {"number": n, "size_bytes": size, "received": True, "url": None, "headers": {}} for n, size in sizes.items()
     ]
     assert [answer.status_code for answer in answers] == [200] * 4
@@ -323,6 +330,26 @@ def test_service_takes_300_mb_in_little_memory(machine: Service) -> None:
     assert grown < 40
 
 
+def test_service_clears_away_what_has_expired(machine: Service) -> None:
+    upload = completed(machine.http, b"0123456789")
+    with closing(SqliteRecordStore(machine.data_dir / "tasks.db")) as records:
+        make_due(records, upload["upload_id"])
+    folder = machine.data_dir / "uploads" / upload["upload_id"]
+    deadline = time.monotonic() + 30
+    while folder.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert error_of(machine.http.get(f"/ffmpeg/uploads/{upload['upload_id']}")) == (404, "UPLOAD_NOT_FOUND")
+
+
+def make_due(records: RecordStore, upload_id: str) -> None:
+    record = records.find("upload", upload_id)
+    assert record
+    now = datetime.now(UTC)
+    body = dumps(replace(loads(record.body), expires_at=now))
+    records.replace(replace(record, body=body, due_at=now), record)
+
+
 def peak_mib(machine: Service) -> int:
     lines = Path(f"/proc/{machine.process.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) // 1024
@@ -386,6 +413,26 @@ def test_upload_in_parts_on_aws(aws: Moto, function: LambdaProcess) -> None:
     head = boto3.client("s3").head_object(Bucket=moto_server.BUCKET, Key=f"uploads/{upload['upload_id']}/file")
     assert head["ContentLength"] == len(content)
     invoked(function, "delete_upload", upload["upload_id"])
+
+
+def test_sweep_of_aws_clears_away_what_has_expired(aws: Moto, function: LambdaProcess, tmp_path: Path) -> None:
+    upload = call(function, "upload", body={"filename": "a.mp4", "size_bytes": 10})
+    other = call(function, "upload", body={"filename": "b.mp4", "size_bytes": 10})
+    for one in (upload, other):
+        assert send(one, bytes(10)) == [200]
+        call(function, "complete_upload", task_id=one["upload_id"])
+    records = DynamoRecordStore(moto_server.TABLE)
+    make_due(records, upload["upload_id"])
+
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    with lambda_process.started({**aws.env, **moto_server.SETTINGS}, folder, module="handlers.sweep") as sweep:
+        sweep.invoke(json.loads((EVENTS / "sweep.json").read_text()))
+
+    listed = boto3.client("s3").list_objects_v2(Bucket=moto_server.BUCKET, Prefix="uploads/")["Contents"]
+    assert [entry["Key"] for entry in listed] == [f"uploads/{other['upload_id']}/file"]
+    assert invoked(function, "show_upload", upload["upload_id"])[0] == 404
+    assert invoked(function, "show_upload", other["upload_id"])[0] == 200
 
 
 def test_open_upload_that_is_deleted_on_aws_is_aborted(aws: Moto, function: LambdaProcess) -> None:

@@ -20,6 +20,7 @@ from core.preview import preview
 from core.register import Registration, register
 from core.seen import ANYBODY, Caller
 from core.settings import Settings
+from core.task import Status
 from core.upload import Part, Upload, UploadStatus, dumps, loads, part_size_bytes
 from core.uploads import CLEAR_AGAIN, KEPT_AT_MOST, LOOK_AGAIN, MOST_TASKS, Uploads
 from support.builders import NOW, task_in
@@ -261,7 +262,7 @@ def registered(services: Services, mine: Uploads, task_id: str, *, now: datetime
         correlation_id="c",
         now=now,
         uploads=mine,
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 
@@ -360,5 +361,5 @@ def test_sweep_goes_on_past_one_that_fails(services: Services, tmp_path: Path) -
 
 
 def test_services_that_take_no_uploads_sweep_none(services: Services) -> None:
-    services.store.create(task_in(moves.Status.PENDING))
+    services.store.create(task_in(Status.PENDING))
     assert uploads.sweep(replace(services, uploads=None), now=NOW) == 0
