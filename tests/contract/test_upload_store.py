@@ -272,6 +272,7 @@ def test_part_on_its_way_does_not_arrive_once_the_upload_is_over(
 
     assert answer.status_code == 404
     assert store.size("one") == (None if ended == "delete" else TWO.size_bytes)
+    assert list((tmp_path / "uploads").iterdir()) == ([] if ended == "delete" else [tmp_path / "uploads" / "one"])
 
 
 @pytest.mark.parametrize("store", ["local"], indirect=True)
