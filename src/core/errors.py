@@ -7,7 +7,8 @@
     |- Unauthenticated            UNAUTHENTICATED
     |- PermissionDenied           PERMISSION_DENIED
     |- NotFound                   NOT_FOUND
-    |  `- TaskNotFound            TASK_NOT_FOUND
+    |  |- TaskNotFound            TASK_NOT_FOUND
+    |  `- UploadNotFound          UPLOAD_NOT_FOUND
     |- MethodNotAllowed           METHOD_NOT_ALLOWED
     |- TaskNotReady               TASK_NOT_READY
     |- TaskEnded                  TASK_ENDED
@@ -15,6 +16,8 @@
     |- ResultGone                 RESULT_GONE
     |- SettingsChanged            SETTINGS_CHANGED
     |- TranscodeFailed            TRANSCODE_FAILED
+    |- UploadIncomplete           UPLOAD_INCOMPLETE
+    |- FileTooLarge               FILE_TOO_LARGE
     |- RequestTooLarge            REQUEST_TOO_LARGE
     |- UnsupportedMediaType       UNSUPPORTED_MEDIA_TYPE
     |- TooManyRequests            TOO_MANY_REQUESTS
@@ -84,6 +87,12 @@ class TaskNotFound(NotFound):
     code = "TASK_NOT_FOUND"
 
 
+class UploadNotFound(NotFound):
+    """There is no upload with this id: it has expired or was deleted, or there never was one."""
+
+    code = "UPLOAD_NOT_FOUND"
+
+
 class MethodNotAllowed(ServiceError):
     """This path does not take this method. The operations are listed at /docs."""
 
@@ -124,6 +133,18 @@ class TranscodeFailed(ServiceError):
     """The task has failed, so there is no result; the details say why."""
 
     code = "TRANSCODE_FAILED"
+
+
+class UploadIncomplete(ServiceError):
+    """Parts of the upload are missing: send them, then complete it again."""
+
+    code = "UPLOAD_INCOMPLETE"
+
+
+class FileTooLarge(ServiceError):
+    """The file is larger than what is taken."""
+
+    code = "FILE_TOO_LARGE"
 
 
 class RequestTooLarge(ServiceError):

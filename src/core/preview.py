@@ -1,7 +1,7 @@
 """Validate: what registering would say of a command, and what ffmpeg would be told. Nothing is stored or fetched."""
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,14 @@ from core.ffmpeg.compute import Compute
 from core.register import NO_DEFAULTS, Defaults, Registration, command_text, compute_for, timeout_for
 
 PROGRESS_FD = 3  # any open descriptor; the worker's own may be another
+
+
+UploadFault = Callable[[str], str | None]
+"""By an upload's id why it cannot be an input, as the end of a sentence; None when it can."""
+
+
+def _none(_: str) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +45,7 @@ def preview(
     presets_dir: Path | None = None,
     destinations: Collection[Destination] = (),
     default: Defaults = NO_DEFAULTS,
+    upload_fault: UploadFault = _none,
 ) -> Preview:
     """The verdict of register under `policy`, and the arguments of a worker with those limits.
 
@@ -46,7 +55,7 @@ def preview(
     destination.check(wanted.destination, destinations)
     timeout_for(wanted, most_seconds=most_seconds)
     text = command_text(wanted, presets_dir, default=default)
-    bad_urls = tuple(_url_violations(wanted, policy))
+    bad_urls = tuple(_url_violations(wanted, policy, upload_fault))
     try:
         command = validate.check(text, input_names=wanted.input_files, output_names=wanted.output_files)
     except CommandNotAllowed as refusal:
@@ -69,12 +78,20 @@ def _arguments(command: Command, input_files: Mapping[str, str], *, max_output_b
     return build.build(command, inputs=paths, progress_fd=PROGRESS_FD, max_output_bytes=max_output_bytes)
 
 
-def _url_violations(wanted: Registration, policy: urls.Policy) -> Iterator[Mapping[str, Any]]:
+def _url_violations(
+    wanted: Registration, policy: urls.Policy, upload_fault: UploadFault
+) -> Iterator[Mapping[str, Any]]:
     for name, url in wanted.input_files.items():
-        yield from _url_violation(url, field=f"input_files.{name}", word=name[:100], policy=policy)
+        field, word = f"input_files.{name}", name[:100]
+        refused = list(_url_violation(url, field=field, word=word, policy=policy))
+        yield from refused
+        if not refused and url.startswith(urls.UPLOAD):
+            fault = upload_fault(url.removeprefix(urls.UPLOAD))
+            if fault:
+                yield {"position": None, "token": word, "reason": f"The upload of {field} {fault}"}
     if wanted.callback_url is not None:
-        no_buckets = replace(policy, buckets=())
-        yield from _url_violation(wanted.callback_url, field="callback_url", word="callback_url", policy=no_buckets)
+        web = policy.web_only
+        yield from _url_violation(wanted.callback_url, field="callback_url", word="callback_url", policy=web)
 
 
 def _url_violation(url: str, *, field: str, word: str, policy: urls.Policy) -> Iterator[Mapping[str, Any]]:

@@ -23,6 +23,7 @@ from core.ffmpeg.command import Command
 from core.ports import TaskStore
 from core.settings import Settings
 from core.task import Notice, Status, Task
+from core.uploads import Uploads
 
 if TYPE_CHECKING:
     from core.ffmpeg.form import Options
@@ -83,14 +84,17 @@ def register(
     now: datetime,
     idempotency_key: str | None = None,
     key_name: str | None = None,
+    uploads: Uploads | None = None,
 ) -> Registered:
     """The task, stored; with an idempotency key that was used before, the one that it was used for.
 
-    `key_name` is that of the API key: the task is its own, and so are its idempotency keys.
+    `key_name` is that of the API key: the task is its own, and so are its idempotency keys. `uploads` are those that
+    may be its inputs; they are kept for it.
     Raises CommandNotAllowed, UrlNotAllowed, InvalidArgument or IdempotencyConflict, and then stores nothing.
     """
     if idempotency_key is None:
         task = _task(wanted, settings, task_id, correlation_id, now)
+        _hold(uploads, task, now=now)
         return Registered(store.create(replace(task, key_name=key_name)), again=False)
     task_id, fingerprint = _id_of(idempotency_key, key_name), _fingerprint(wanted)
     try:
@@ -98,6 +102,7 @@ def register(
     except TaskNotFound:
         task = _task(wanted, settings, task_id, correlation_id, now)
         task = replace(task, key_name=key_name, fingerprint=fingerprint)
+        _hold(uploads, task, now=now)
     try:
         return Registered(store.create(task), again=False)
     except TaskExists:  # by the same request, at the same time
@@ -127,6 +132,14 @@ def _task(wanted: Registration, settings: Settings, task_id: str, correlation_id
         result_ttl_seconds=None if wanted.destination else settings.result_ttl_seconds,
         notices=_notices(wanted, settings),
     )
+
+
+def _hold(uploads: Uploads | None, task: Task, *, now: datetime) -> None:
+    """Keep the uploads that are inputs of the task. Raises InvalidArgument for one that cannot be."""
+    for name, url in task.input_files.items():
+        if uploads and url.startswith(urls.UPLOAD):
+            upload_id = url.removeprefix(urls.UPLOAD)
+            uploads.hold(upload_id, task_id=task.task_id, field=f"input_files.{name}", now=now)
 
 
 def command_text(wanted: Registration, presets_dir: Path | None, *, default: Defaults = NO_DEFAULTS) -> str:
@@ -190,7 +203,7 @@ def _callback(wanted: Registration, settings: Settings) -> str | None:
     if settings.webhook_secret is None:
         message = "callback_url cannot be used: this service has no WEBHOOK_SECRET to sign notices with."
         raise InvalidArgument(message, details={"field": field})
-    urls.check(wanted.callback_url, field=field, policy=replace(settings.url_policy, buckets=()))
+    urls.check(wanted.callback_url, field=field, policy=settings.url_policy.web_only)
     return wanted.callback_url
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from core.errors import PermissionDenied, TaskNotFound, TooManyRequests
 from core.ports import Page, Position, Survey, TaskStore
@@ -19,6 +20,13 @@ RETRY_AFTER_SECONDS = 10
 _MOST_PAGES = 10
 
 
+class Owned(Protocol):
+    """What belongs to the API key that made it."""
+
+    @property
+    def key_name(self) -> str | None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """Who makes a request."""
@@ -27,8 +35,8 @@ class Caller:
     admin: bool = False  # sees the tasks of all
     most_live: int = 0  # tasks queued or running at once; 0 is any number
 
-    def sees(self, task: Task) -> bool:
-        return self.admin or (self.name is not None and task.key_name == self.name)
+    def sees(self, thing: Owned) -> bool:
+        return self.admin or (self.name is not None and thing.key_name == self.name)
 
 
 ANYBODY = Caller(name=None, admin=True)  # where there is no sign-in

@@ -39,6 +39,7 @@ class Settings:
     destinations: tuple[Destination, ...] = ()  # where outputs may go at a caller's wish, besides our own bucket
     default_preset: str | None = None  # for a registration that has no command, options or preset
     default_quality: str | None = None  # high, balanced or small, where none is asked for; none: what the preset says
+    upload_ttl_hours: int = 24  # how long uploads are kept after they were begun, completed or last used
     retry_delay_seconds: int = 15  # before the second attempt of a task; four times that before the third
     # What notices are signed with: whsec_ and base64, or two; on AWS also the ARN of a secret that is that.
     webhook_secret: str | None = field(default=None, repr=False)
@@ -64,6 +65,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000  # 0: any free one
     public_url: str | None = None  # how clients reach this server, if not by HOST and PORT
+    upload_origins: tuple[str, ...] = ()  # whose pages may PUT parts of uploads; * is any
     data_dir: Path = Path(".data")
     max_concurrent_tasks: int = 2
     allow_unauthenticated: bool = False  # listen on other addresses than loopback without any sign-in
@@ -106,7 +108,7 @@ class Settings:
     def url_policy(self) -> Policy:
         """Which URLs are taken. Only the AWS backend has a role with which to read a bucket."""
         buckets = self.input_buckets if self.backend == "aws" else ()
-        return Policy(private_networks=self.allow_private_networks, buckets=buckets)
+        return Policy(private_networks=self.allow_private_networks, buckets=buckets, uploads=True)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
@@ -208,6 +210,14 @@ def _destinations(text: str) -> tuple[Destination, ...]:
     return tuple(map(destination.read, _listed(text)))
 
 
+def _origins(text: str) -> tuple[str, ...]:
+    origins = _listed(text)
+    for origin in origins:
+        if not re.fullmatch(r"\*|https?://[^/?#\s]+", origin):
+            raise ValueError(f"must be origins, like https://app.example.com, or *: {origin!r} is none")
+    return tuple(origins)
+
+
 def webhook_secret(text: str) -> str:
     """One secret or two, with a space between; each may be, or end in, the ARN of what it is. Raises ValueError."""
     secrets = text.split()
@@ -233,6 +243,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "destinations": _destinations,
     "default_preset": str,
     "default_quality": _one_of("high", "balanced", "small"),
+    "upload_ttl_hours": _between(1, 6 * 24),
     "retry_delay_seconds": _between(0, 3600),
     "webhook_secret": webhook_secret,
     "api_keys": keys.read,
@@ -253,6 +264,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "host": str,
     "port": _between(0, 65535),
     "public_url": _base_url,
+    "upload_origins": _origins,
     "data_dir": Path,
     "max_concurrent_tasks": _between(1, 256),
     "allow_unauthenticated": _flag,

@@ -7,13 +7,14 @@ that is then fetched, so that no two parsers can differ about it.
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from core import addresses
 from core.errors import UrlNotAllowed
 
 MAX_URL_BYTES = 8192
+UPLOAD = "upload:"
 PORTS = frozenset({80, 443, 8080, 8443})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _MAX_SHOWN = 160  # characters of a field's name
@@ -21,6 +22,7 @@ _MAX_SHOWN = 160  # characters of a field's name
 _WEB = re.compile(r"(?P<scheme>https?)://(?P<place>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#(?P<fragment>.*))?")
 _PLACE = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^\[\]:@%]+)(?::(?P<port>[1-9][0-9]{0,4}))?")
 _BUCKET = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>.+)")
+_UPLOADED = re.compile(r"upload:(?P<upload_id>[A-Za-z0-9-]{1,64})")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")  # as a last label, libc and browsers read the host as an IPv4 address
 # Names of one machine or one network. The public DNS has none of them.
@@ -40,6 +42,12 @@ class Policy:
 
     private_networks: Collection[addresses.Network] = ()
     buckets: Collection[str] = ()
+    uploads: bool = False
+
+    @property
+    def web_only(self) -> "Policy":
+        """The same, for what nothing but the web may lead to."""
+        return replace(self, buckets=(), uploads=False)
 
     def reaches(self, address: addresses.Address, port: int) -> bool:
         """Whether a connection may be made there."""
@@ -69,13 +77,22 @@ class Object:
     key: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploaded:
+    """`upload:` and the id of an upload."""
+
+    upload_id: str
+
+
 class _Refused(Exception):
     """The message ends a sentence that begins with the URL. It never holds a part of the URL."""
 
 
-def check(url: str, *, field: str, policy: Policy = PUBLIC) -> Web | Object:
+def check(url: str, *, field: str, policy: Policy = PUBLIC) -> Web | Object | Uploaded:
     """What `url` names. Raises UrlNotAllowed, with `field` in it, when that cannot be an input."""
     try:
+        if policy.uploads and url.startswith(UPLOAD):
+            return _uploaded(url)
         return _object(url, policy) if url.startswith("s3://") else _web(url, policy)
     except _Refused as fault:
         shown = field if len(field) <= _MAX_SHOWN else f"{field[:_MAX_SHOWN]}..."
@@ -84,6 +101,8 @@ def check(url: str, *, field: str, policy: Policy = PUBLIC) -> Web | Object:
 
 def without_secrets(url: str) -> str:
     """The URL as it may be shown: without user, password, query and fragment, each of which may carry a secret."""
+    if _UPLOADED.fullmatch(url):
+        return url
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -92,6 +111,13 @@ def without_secrets(url: str) -> str:
         return "(not a URL)"
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return f"{shown}?..." if parts.query else shown
+
+
+def _uploaded(url: str) -> Uploaded:
+    found = _UPLOADED.fullmatch(url)
+    if not found:
+        raise _Refused("must have the form upload:ID, as POST /ffmpeg/uploads answers it in `input`.")
+    return Uploaded(upload_id=found["upload_id"])
 
 
 def _object(url: str, policy: Policy) -> Object:

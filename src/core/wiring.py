@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from core.load import Machine
     from core.local.dispatcher import LocalDispatcher
     from core.local.object_store import FoundFile
+    from core.local.upload_store import Draft
 
 # The one program that runs a task, here as in the container.
 WORKER = ("-m", "handlers.batch_worker")
@@ -40,12 +41,13 @@ _INHERITED = (
 
 
 class Local(NamedTuple):
-    """What one machine has besides the services: a pool to start and close, and links to answer."""
+    """What one machine has besides the services: a pool to start and close, links to answer, and parts to take."""
 
     services: Services
     pool: "LocalDispatcher"
     open_link: "Callable[[str, str], FoundFile | None]"
     machine: "Callable[[], Machine]"  # what it is busy with
+    take_part: "Callable[[str, str, int], Draft]"
 
 
 def signing(settings: Settings) -> Settings:
@@ -107,6 +109,7 @@ def _aws(settings: Settings) -> Services:
     from core.aws.object_store import S3ObjectStore
     from core.aws.record_store import DynamoRecordStore
     from core.aws.task_store import DynamoTaskStore
+    from core.aws.upload_store import S3UploadStore
 
     # Settings.from_env has seen to it.
     assert settings.task_table
@@ -121,6 +124,7 @@ def _aws(settings: Settings) -> Services:
         objects=S3ObjectStore(settings.output_bucket),
         dispatcher=BatchDispatcher({"gpu": gpu, "cpu": cpu}),
         inputs=S3InputStore(),
+        uploads=S3UploadStore(settings.output_bucket),
         output_prefix=settings.output_prefix,
         buckets=cache(S3ObjectStore),
     )
@@ -134,10 +138,12 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
     from core.local.object_store import load_secret
     from core.local.record_store import SqliteRecordStore
     from core.local.task_store import SqliteTaskStore
+    from core.local.upload_store import FolderUploadStore
 
     secret = load_secret(settings.data_dir / "secret")
     opened = {place.bucket for place in settings.destinations}
     folders = Folders(settings.data_dir, base_url=settings.base_url, secret=secret, opened=opened)
+    uploads = FolderUploadStore(settings.data_dir / "uploads", base_url=settings.base_url, secret=secret)
     pool = LocalDispatcher(
         command=(sys.executable, *WORKER),
         env=settings.to_env() | {name: env[name] for name in _INHERITED if name in env},
@@ -150,10 +156,15 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
         records=SqliteRecordStore(file),
         objects=folders.own,
         dispatcher=pool,
+        uploads=uploads,
         output_prefix=settings.output_prefix,
         buckets=folders.bucket,
     )
     places = {"data": settings.data_dir, "scratch": settings.scratch}
     return Local(
-        services=wired, pool=pool, open_link=folders.open_link, machine=lambda: machine.look(places, pool.load())
+        services=wired,
+        pool=pool,
+        open_link=folders.open_link,
+        machine=lambda: machine.look(places, pool.load()),
+        take_part=uploads.take,
     )

@@ -22,7 +22,7 @@ from typing import IO
 import uvicorn
 from dotenv import dotenv_values
 
-from core import aftermath, presets, sweep, wiring, workers
+from core import aftermath, presets, sweep, uploads, wiring, workers
 from core.ffmpeg.preset import PresetInvalid
 from core.live_settings import LiveSettings
 from core.local.dispatcher import LocalDispatcher
@@ -86,7 +86,7 @@ def _serve(env: Mapping[str, str]) -> None:
 def _run(
     settings: Settings, env: Mapping[str, str], listener: socket.socket, *, ffmpeg_version: str, containment: str
 ) -> None:
-    services, pool, open_link, machine = wiring.local(settings, env)
+    services, pool, open_link, machine, take_part = wiring.local(settings, env)
     live = LiveSettings(services.records, settings)
     app = create_app(
         services,
@@ -97,6 +97,7 @@ def _run(
         live=live,
         machine=machine,
         metrics=Metrics(services, machine=machine, clock=lambda: datetime.now(UTC)),
+        take_part=take_part,
     )
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     scratch.clear(settings.scratch)
@@ -137,12 +138,16 @@ def _looking_after(
     def follow_up() -> None:
         aftermath.sweep(services, now=datetime.now(UTC), stopped=closing_down.is_set)
 
+    def clear_uploads() -> None:
+        uploads.sweep(services, now=datetime.now(UTC), stopped=closing_down.is_set)
+
     threads = [
         threading.Thread(target=_repeat, args=(act, seconds, closing_down), name=name)
         for name, act, seconds in (
             ("recover", recover, SWEEP_SECONDS),
             ("follow_up", follow_up, AFTERMATH_SECONDS),
             ("follow", follow, FOLLOW_SECONDS),
+            ("clear_uploads", clear_uploads, SWEEP_SECONDS),
         )
     ]
     for thread in threads:

@@ -13,7 +13,7 @@ from typing import Any
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
-from core import aftermath, load, sweep, wiring, workers
+from core import aftermath, load, sweep, uploads, wiring, workers
 from core.aws import backlog
 from core.errors import ServiceError
 from core.ports import Services
@@ -69,6 +69,7 @@ def run(services: Services, *, now: Callable[[], datetime], seconds_left: Callab
 
     live = pages(sweep.sweep, leaving=LEFT_FOR_ENDED)
     ended = pages(partial(aftermath.sweep, stopped=time_is_up), leaving=LEFT_AT_THE_END)
+    pages(partial(uploads.sweep, stopped=time_is_up), leaving=LEFT_AT_THE_END)
     return {"LiveTasksMoved": live, "EndedTasksMoved": ended, "OldestDueSeconds": _behind(services, now())}
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from core import task
-from core.aws import batch_event, task_store
+from core import task, uploads
+from core.aws import batch_event, task_store, upload_store
 from core.settings import Settings
 from support import moto_server
 from support.lambda_module import imported
@@ -67,6 +67,8 @@ NOT_OF_FUNCTIONS = {
     "data_dir": "one machine's",
     "max_concurrent_tasks": "one machine's",
     "allow_unauthenticated": "one machine's",
+    "upload_origins": "one machine's; the bucket has rules of its own",
+    "upload_ttl_hours": "the default is good",
 }
 OF_THE_API = {"api_keys", "rate_limit_per_minute", "max_live_tasks_per_key"}  # nobody calls the others
 # Settings that only functions have.
@@ -222,9 +224,19 @@ def test_the_bucket_is_private_and_takes_tls_only() -> None:
 
 def test_the_bucket_forgets_half_uploads() -> None:
     rules = BARE.properties("OutputBucket")["LifecycleConfiguration"]["Rules"]
-    (aborting,) = [rule for rule in rules if "AbortIncompleteMultipartUpload" in rule]
-    assert (aborting["Status"], aborting.get("Prefix")) == ("Enabled", None)
-    assert aborting["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    aborting = {
+        (rule["Prefix"], rule["Status"]): rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
+        for rule in rules
+        if "AbortIncompleteMultipartUpload" in rule
+    }
+    assert aborting == {("outputs/", "Enabled"): 1, ("uploads/", "Enabled"): 7}
+
+
+def test_the_bucket_keeps_uploads_longer_than_the_service_does() -> None:
+    rules = BARE.properties("OutputBucket")["LifecycleConfiguration"]["Rules"]
+    (kept,) = [rule for rule in rules if rule["Prefix"] == f"{upload_store.PREFIX}/"]
+    assert kept["ExpirationInDays"] > uploads.KEPT_AT_MOST.days
+    assert kept["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] > uploads.KEPT_AT_MOST.days
 
 
 @pytest.mark.parametrize("days", BARE.template["Parameters"]["ResultTtlDays"]["AllowedValues"])
@@ -232,7 +244,8 @@ def test_the_bucket_keeps_outputs_longer_than_the_service_does(days: str) -> Non
     stack = Stack({"ResultTtlDays": days})
     settings = Settings.from_env(stack.variables("SweepFunction"))
     rules = stack.properties("OutputBucket")["LifecycleConfiguration"]["Rules"]
-    (outputs,) = [rule for rule in rules if rule.get("Prefix") == f"{settings.output_prefix}/"]
+    ours = [rule for rule in rules if rule["Prefix"] == f"{settings.output_prefix}/"]
+    (outputs,) = [rule for rule in ours if "ExpirationInDays" in rule]
     assert settings.result_ttl_hours == int(days) * 24
     if settings.result_ttl_seconds is None:
         assert outputs["Status"] == "Disabled"

@@ -38,6 +38,7 @@ S3_ACTIONS = {
     "list_objects_v2": "s3:ListBucket",
     "delete_objects": "s3:DeleteObject",
     "list_multipart_uploads": "s3:ListBucketMultipartUploads",
+    "list_parts": "s3:ListMultipartUploadParts",
     "create_multipart_upload": "s3:PutObject",
     "upload_part": "s3:PutObject",
     "complete_multipart_upload": "s3:PutObject",
@@ -67,6 +68,11 @@ CALLERS: Mapping[str, set[str]] = {
     "S3ObjectStore._give_up_transfer": {API, *CARE, WORKER},
     "S3ObjectStore.check": {API},
     "S3InputStore.get_file": {WORKER},
+    "S3UploadStore.begin": {API},
+    "S3UploadStore.link": {API},
+    "S3UploadStore.received": {API},
+    "S3UploadStore.finish": {API},
+    "S3UploadStore.size": {API},
     "BatchDispatcher.submit": {API, *CARE},
     "BatchDispatcher.look": {API, *CARE},  # the API after a cancel that was refused
     "BatchDispatcher.stop": {API, *CARE},
@@ -247,14 +253,14 @@ JOBS = "arn:aws:batch:eu-central-1:123456789012:"
 )
 @pytest.mark.parametrize("role", [API, EVENTS, SWEEP, WORKER])
 def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role: str) -> None:
-    of_objects = {f"{bucket}/outputs/*"}
+    of_objects = {"Uploads": {f"{bucket}/uploads/*"}}
     allowed = {
         "dynamodb": {
             "<TaskTable>",
             "<TaskTable>/index/due",
             *(f"<TaskTable>/index/{name}" for name in ("live", "listed", "states")),
         },
-        "s3": {bucket, f"{bucket}/outputs/*"},
+        "s3": {bucket},
         "batch": {
             "*",
             f"{JOBS}job/*",
@@ -272,7 +278,7 @@ def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role
             if statement["Sid"] in OF_OTHERS:
                 assert found == OF_OTHERS[statement["Sid"]]
             elif action.startswith("s3:") and not action.startswith("s3:ListBucket"):
-                assert found == of_objects
+                assert found == of_objects.get(statement["Sid"], {f"{bucket}/outputs/*"})
             else:
                 assert found <= allowed[action.split(":")[0]]
 

@@ -6,13 +6,10 @@ was submitted, and runs its command with its environment, as an instance would.
 
 import hashlib
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,7 @@ from support import containment, footage, lambda_process, moto_server
 from support.lambda_process import LambdaProcess
 from support.moto_server import Moto
 from support.source_server import MEDIA, SourceServer, serving
-from support.submitted import EVENTS, call, executed, job_of
+from support.submitted import EVENTS, call, executed, job_of, run, start
 
 CLIP = "bigbuckbunny.mp4"
 TRANSCODE = "-i in.mp4 -vf scale=-2:240 -c:v libx264 -preset ultrafast -c:a aac -ac 2 out.mp4"
@@ -41,23 +38,6 @@ def source() -> Iterator[SourceServer]:
 def function(aws: Moto, tmp_path: Path) -> Iterator[LambdaProcess]:
     with lambda_process.started({**aws.env, **moto_server.SETTINGS}, tmp_path) as started:
         yield started
-
-
-def start(job: Mapping[str, Any], aws: Moto, folder: Path) -> "subprocess.Popen[bytes]":
-    """The job's command under exactly its environment, beside what its instance and image give it."""
-    container = job["container"]
-    program, *arguments = container["command"]
-    assert program == "python"
-    image = {"PATH": os.environ["PATH"], "PYTHONPATH": str(lambda_process.ROOT / "src")}
-    own = {pair["name"]: pair["value"] for pair in container["environment"]}
-    with (folder / "worker.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, *arguments], env={**image, **aws.env, **own}, cwd=folder, stderr=log, stdout=log
-        )
-
-
-def run(job: Mapping[str, Any], aws: Moto, folder: Path) -> int:
-    return start(job, aws, folder).wait(120)
 
 
 def test_url_to_s3_through_lambda_and_batch(

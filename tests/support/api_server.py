@@ -20,6 +20,7 @@ from core import moves
 from core.local.object_store import FolderObjectStore
 from core.local.record_store import SqliteRecordStore
 from core.local.task_store import SqliteTaskStore
+from core.local.upload_store import FolderUploadStore
 from core.ports import Services, TaskStore
 from core.settings import Settings
 from core.task import Output, Task, Timings
@@ -93,7 +94,10 @@ def running(
         store, records = SqliteTaskStore(data / "tasks.db"), SqliteRecordStore(data / "tasks.db")
         objects = FolderObjectStore(data / "objects", base_url=base_url, secret=b"a secret")
         dispatcher = dispatcher or RecordingDispatcher()
-        services = Services(store=before_store(store), records=records, objects=objects, dispatcher=dispatcher)
+        uploads = FolderUploadStore(data / "uploads", base_url=base_url, secret=b"a secret")
+        services = Services(
+            store=before_store(store), records=records, objects=objects, dispatcher=dispatcher, uploads=uploads
+        )
         counted: list[str] = []
         app = create_app(
             services,
@@ -102,6 +106,7 @@ def running(
             ffmpeg_version=FFMPEG_VERSION,
             count=counted.append,
             open_link=objects.open_link,
+            take_part=uploads.take,
         )
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
         thread = threading.Thread(target=server.run, args=([listener],))

@@ -1,13 +1,18 @@
-"""Through the Lambda function to the job that AWS Batch was given: what the journeys on AWS begin with."""
+"""Through the Lambda function to the job that AWS Batch was given, and its run: what journeys on AWS begin with."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import boto3
 
 from support import lambda_process, moto_server
 from support.lambda_process import LambdaProcess
+from support.moto_server import Moto
 
 EVENTS = lambda_process.ROOT / "events"
 PLACEHOLDER = "00000000-0000-4000-8000-000000000000"  # what stands for a task in the sample events
@@ -39,3 +44,20 @@ def job_of(task_id: str) -> dict[str, Any]:
     found = batch.describe_jobs(jobs=[job["jobId"] for job in summaries["jobSummaryList"]])["jobs"]
     (job,) = [dict(job) for job in found if job["jobName"] == f"task-{task_id}"]
     return job
+
+
+def start(job: Mapping[str, Any], aws: Moto, folder: Path) -> "subprocess.Popen[bytes]":
+    """The job's command under exactly its environment, beside what its instance and image give it."""
+    container = job["container"]
+    program, *arguments = container["command"]
+    assert program == "python"
+    image = {"PATH": os.environ["PATH"], "PYTHONPATH": str(lambda_process.ROOT / "src")}
+    own = {pair["name"]: pair["value"] for pair in container["environment"]}
+    with (folder / "worker.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *arguments], env={**image, **aws.env, **own}, cwd=folder, stderr=log, stdout=log
+        )
+
+
+def run(job: Mapping[str, Any], aws: Moto, folder: Path) -> int:
+    return start(job, aws, folder).wait(120)

@@ -210,6 +210,29 @@ def test_no_refusal_repeats_the_url(case: dict[str, Any]) -> None:
     assert len(error.message.encode()) < 400
 
 
+TAKING = urls.Policy(uploads=True, buckets=("media",))
+
+
+def test_upload_is_an_input_where_uploads_are_taken() -> None:
+    found = urls.check("upload:0d6c2f3a-7b1e", field="input_files.a.mp4", policy=TAKING)
+    assert found == urls.Uploaded(upload_id="0d6c2f3a-7b1e")
+    assert urls.without_secrets("upload:0d6c2f3a-7b1e") == "upload:0d6c2f3a-7b1e"
+
+
+@pytest.mark.parametrize(
+    "url", ["upload:", "upload://a", "upload:a/b", "upload:../a", "upload:a\n", "upload:a?x=1", "upload:" + "a" * 65]
+)
+def test_what_only_looks_like_an_upload_is_refused(url: str) -> None:
+    with pytest.raises(UrlNotAllowed, match="must have the form upload:ID"):
+        urls.check(url, field="input_files.a.mp4", policy=TAKING)
+
+
+@pytest.mark.parametrize("url", ["upload:a", "UPLOAD:a", "s3://media/key"])
+def test_nothing_leads_from_the_web_to_an_upload_or_into_a_bucket(url: str) -> None:
+    with pytest.raises(UrlNotAllowed):
+        urls.check(url, field="location", policy=TAKING.web_only)
+
+
 HOSTILE = [case["url"] for case in CASES if len(case["url"]) < 200]
 PIECES = [
     *["127.0.0.1", "localhost", "169.254.169.254", "::1", "0x7f", "0177", "2130706433", "80", "s3://", "xn--", "%2e"],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from core.aws import client as clients
-from core.ports import InputTooLarge, InputUnreadable
+from core.ports import InputGone, InputTooLarge, InputUnreadable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -53,7 +53,9 @@ class S3InputStore:
 
 def _in_words(error: ClientError) -> InputUnreadable:
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-    if status in (403, 404):
+    if status == 404:
+        return InputGone(_MISSING_OR_SECRET, retryable=False)
+    if status == 403:
         return InputUnreadable(_MISSING_OR_SECRET, retryable=False)
     if status == 412:
         return InputUnreadable("has changed while it was read.", retryable=True)

@@ -62,11 +62,11 @@ class S3ObjectStore:
             over.wait(_END_SECONDS)
             raise
         manager.shutdown()
-        with _translated("The output could not be stored.", Exception):
+        with translated("The output could not be stored.", Exception):
             transfer.result()
 
     def head(self, key: str) -> StoredObject | None:
-        with _translated("The object store cannot be used."):
+        with translated("The object store cannot be used."):
             try:
                 answer = self._client.head_object(Bucket=self._bucket, Key=key)
             except ClientError as error:
@@ -76,7 +76,7 @@ class S3ObjectStore:
         return StoredObject(size_bytes=answer["ContentLength"], sha256=answer["Metadata"].get("sha256", ""))
 
     def read(self, key: str, *, most_bytes: int) -> bytes | None:
-        with _translated("The object could not be read."):
+        with translated("The object could not be read."):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes=0-{most_bytes - 1}")
             except ClientError as error:
@@ -89,7 +89,7 @@ class S3ObjectStore:
 
     def link(self, key: str, *, expires_in_seconds: int) -> str:
         """Signed with the credentials at hand: those of a role end, and the link with them, after some hours."""
-        with _translated("The link could not be made."):
+        with translated("The link could not be made."):
             return self._client.generate_presigned_url(
                 "get_object", Params={"Bucket": self._bucket, "Key": key}, ExpiresIn=expires_in_seconds
             )
@@ -101,7 +101,7 @@ class S3ObjectStore:
         """What cannot be deleted is no reason to leave the rest; it is raised afterwards."""
         refused: list[str] = []
         count = 0
-        with _translated("The outputs could not be deleted."):
+        with translated("The outputs could not be deleted."):
             # First the transfers, that none of them becomes an object which we have not seen.
             self._give_up_transfers(folder, keep=keep)
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"{folder}/")
@@ -137,7 +137,7 @@ class S3ObjectStore:
                 raise
 
     def check(self) -> str:
-        with _translated("The bucket cannot be used."):
+        with translated("The bucket cannot be used."):
             self._client.head_bucket(Bucket=self._bucket)
         return "S3"
 
@@ -158,7 +158,7 @@ def _is_below(key: str, folder: str | None) -> bool:
 
 
 @contextmanager
-def _translated(message: str, *others: type[Exception]) -> Iterator[None]:
+def translated(message: str, *others: type[Exception]) -> Iterator[None]:
     expected: tuple[type[Exception], ...] = (BotoCoreError, ClientError, *others)
     try:
         yield

@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from threading import Event
 
-from core import destination, moves, workers
+from core import destination, moves, urls, workers
 from core.errors import (
     CommandNotAllowed,
     InvalidArgument,
@@ -33,7 +33,18 @@ from core.ffmpeg.command import Command
 from core.ports import Services
 from core.settings import Settings
 from core.task import Failure, FailureCode, Media, Output, Stage, Status, Task, Timings
-from core.worker import collect, fetch, fetch_object, presence, process, sandbox, scratch, transcode, upload
+from core.worker import (
+    collect,
+    fetch,
+    fetch_object,
+    fetch_upload,
+    presence,
+    process,
+    sandbox,
+    scratch,
+    transcode,
+    upload,
+)
 from core.worker.failed import Stopped, TaskFailed, raise_worst
 from core.worker.journal import Journal
 from core.worker.report import Reporter
@@ -314,12 +325,13 @@ def _download(worker: Worker, task: Task, folder: Folder) -> dict[str, str]:
 def _fetched(
     worker: Worker, http: fetch.Client, source: fetch.Source, path: Path, *, stopped: Callable[[], bool]
 ) -> None:
-    if not source.url.startswith(fetch_object.SCHEME):
+    services, policy, most = worker.services, worker.settings.url_policy, worker.settings.max_input_bytes
+    if source.url.startswith(urls.UPLOAD):
+        fetch_upload.fetch_upload(services.uploads, source, path, max_bytes=most, stopped=stopped)
+    elif source.url.startswith(fetch_object.SCHEME):
+        fetch_object.fetch_object(services.inputs, source, path, policy=policy, max_bytes=most, stopped=stopped)
+    else:
         fetch.fetch(http, source, path, stopped=stopped)
-        return
-    settings, store = worker.settings, worker.services.inputs
-    most = settings.max_input_bytes
-    fetch_object.fetch_object(store, source, path, policy=settings.url_policy, max_bytes=most, stopped=stopped)
 
 
 def _examined(path: Path, name: str, examine: collect.Examine) -> Media | None:

@@ -10,7 +10,7 @@ import hmac
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import httpx
 
@@ -50,7 +50,7 @@ class WebhookChannel:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._secrets = secrets
-        self._policy = replace(policy, buckets=())
+        self._policy = policy.web_only
         self._shown = shown
         self._limits = limits
         self._network = network

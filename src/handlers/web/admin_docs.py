@@ -1,12 +1,12 @@
-"""What the API's description says of the operations for admins, in the forms of docs.py."""
+"""What the API's description says of the operations for admins, in the forms of answers.py."""
 
 from typing import Any
 
 from handlers.web import admin_examples, admin_models
-from handlers.web.docs import _STORED, _answer, _error
+from handlers.web.answers import STORED, answer, error
 
 _ETAG = {"ETag": {"description": "The version, for `If-Match`.", "schema": {"type": "string"}, "example": '"3"'}}
-_DENIED = _error("The key is not an admin's.", "PERMISSION_DENIED")
+_DENIED = error("The key is not an admin's.", "PERMISSION_DENIED")
 
 SETTINGS: dict[str, Any] = {
     "operation_id": "settings",
@@ -16,14 +16,14 @@ SETTINGS: dict[str, Any] = {
     "environment's. For admins; without any keys, for everybody who reaches the service.",
     "status_code": 200,
     "responses": {
-        200: _answer(
+        200: answer(
             admin_models.LiveSettings,
             "The settings.",
             {"set": admin_examples.SETTINGS, "untouched_on_aws": admin_examples.UNTOUCHED},
             _ETAG,
         ),
         403: _DENIED,
-        **_STORED,
+        **STORED,
     },
 }
 PUT_SETTINGS: dict[str, Any] = {
@@ -36,17 +36,17 @@ PUT_SETTINGS: dict[str, Any] = {
     "retention. With `If-Match`, of two changes to the same version one is refused.",
     "status_code": 200,
     "responses": {
-        200: _answer(
+        200: answer(
             admin_models.LiveSettings, "The settings as they hold now.", {"set": admin_examples.SETTINGS}, _ETAG
         ),
-        400: _error(
+        400: error(
             "Something cannot be set so; `details.errors` has every fault, and nothing is set.", "INVALID_ARGUMENT"
         ),
         403: _DENIED,
-        412: _error("The settings have changed since the version that `If-Match` names.", "SETTINGS_CHANGED"),
-        413: _error("The body is larger than 256 KB.", "REQUEST_TOO_LARGE"),
-        415: _error("The body is not declared as JSON.", "UNSUPPORTED_MEDIA_TYPE"),
-        **_STORED,
+        412: error("The settings have changed since the version that `If-Match` names.", "SETTINGS_CHANGED"),
+        413: error("The body is larger than 256 KB.", "REQUEST_TOO_LARGE"),
+        415: error("The body is not declared as JSON.", "UNSUPPORTED_MEDIA_TYPE"),
+        **STORED,
     },
     "openapi_extra": {
         "requestBody": {
@@ -70,11 +70,11 @@ SYSTEM: dict[str, Any] = {
     "without any keys, for everybody who reaches the service.",
     "status_code": 200,
     "responses": {
-        200: _answer(
+        200: answer(
             admin_models.System, "The load.", {"one_machine": admin_examples.BUSY, "idle_on_aws": admin_examples.IDLE}
         ),
         403: _DENIED,
-        **_STORED,
+        **STORED,
     },
 }
 

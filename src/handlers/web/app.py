@@ -14,7 +14,7 @@ from core.live_settings import LiveSettings
 from core.load import Machine
 from core.ports import Services
 from core.settings import Settings
-from handlers.web import errors, files, routes, sign_in
+from handlers.web import errors, files, routes, sign_in, uploads
 from handlers.web.middleware import BodyLimit, Correlated
 
 if TYPE_CHECKING:
@@ -70,13 +70,15 @@ def create_app(
     live: LiveSettings | None = None,
     machine: Callable[[], Machine] | None = None,
     metrics: "Metrics | None" = None,
+    take_part: uploads.TakePart | None = None,
 ) -> FastAPI:
     """The API on `services`.
 
     `sandbox` says how ffmpeg is contained, where it runs on this machine. `count` is told the name of each thing that
     is worth a metric. `open_link` is given where the service itself serves its outputs; without it there is no
-    `/files`. `live` is given where others in this process follow the settings too, `machine` where there is one to look
-    at, and `metrics` where they can be read at `/metrics`.
+    `/files`. `take_part` likewise where it takes the parts of uploads. `live` is given where others in this process
+    follow the settings too, `machine` where there is one to look at, and `metrics` where they can be read at
+    `/metrics`.
     """
     operations = routes.Operations(
         all_services=services,
@@ -103,6 +105,8 @@ def create_app(
         app.include_router(files.router(open_link))
     if metrics:
         app.include_router(metrics.router())
+    if take_part:
+        app.include_router(uploads.router(take_part, settings.upload_origins))
     # The last one added is the outermost.
     app.add_middleware(BodyLimit)
     app.add_middleware(sign_in.SignIn, settings=settings, clock=clock)

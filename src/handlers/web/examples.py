@@ -310,6 +310,20 @@ ERRORS: dict[str, dict[str, Any]] = {
         {"field": "input_files.input.mp4"},
     ),
     "TASK_NOT_FOUND": error("TASK_NOT_FOUND", "There is no task with this id."),
+    "UPLOAD_NOT_FOUND": error(
+        "UPLOAD_NOT_FOUND",
+        "There is no upload with this id: it has expired or was deleted, or there never was one.",
+    ),
+    "UPLOAD_INCOMPLETE": error(
+        "UPLOAD_INCOMPLETE",
+        "1 of 3 parts are missing or not whole: send those in details.missing_parts, then complete it again.",
+        {"missing_parts": [2]},
+    ),
+    "FILE_TOO_LARGE": error(
+        "FILE_TOO_LARGE",
+        "The file has 32212254720 bytes, and at most 21474836480 are taken.",
+        {"size_bytes": 32212254720, "max_bytes": 21474836480},
+    ),
     "TASK_ENDED": error(
         "TASK_ENDED",
         "The task has ended as completed; register a new one.",

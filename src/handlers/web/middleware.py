@@ -16,6 +16,7 @@ from handlers.web import log_keys
 from handlers.web.errors import answer
 
 MAX_BODY_BYTES = 256 * 1024
+_STREAMED = "/uploads/"  # whose bodies are counted by whoever writes them to the disk
 
 log = logging.getLogger(__name__)
 
@@ -73,13 +74,16 @@ class Correlated:
 
 
 class BodyLimit:
-    """Refuses a body above MAX_BODY_BYTES: at once by what it declares, else when that much of it has come."""
+    """Refuses a body above MAX_BODY_BYTES: at once by what it declares, else when that much of it has come.
+
+    Parts of uploads are not its business.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"].startswith(_STREAMED):
             await self._app(scope, receive, send)
             return
         if _declared_bytes(scope["headers"]) > MAX_BODY_BYTES:

@@ -31,7 +31,7 @@ from core.result import result_key
 from core.seen import STRANGER, SeenTasks
 from core.settings import Settings
 from core.task import Status, Task
-from handlers.web import admin, cursors, log_keys, models, options, registration
+from handlers.web import admin, cursors, log_keys, models, options, registration, uploads
 from handlers.web.sign_in import caller
 
 # How often progress is stored, and so how soon it is worth asking again.
@@ -101,6 +101,11 @@ class Operations:
             services=self.all_services, settings=self.settings, live=self.live, clock=self.clock, machine=self.machine
         )
 
+    @property
+    def of_uploads(self) -> uploads.UploadOperations:
+        services, settings = self.all_services, self.settings
+        return uploads.UploadOperations(services=services, settings=settings, clock=self.clock, new_id=self.new_id)
+
     def register(
         self, body: registration.Registration, execute: ExecuteToo = False, idempotency_key: IdempotencyKey = None
     ) -> Response:
@@ -114,6 +119,7 @@ class Operations:
             now=now,
             idempotency_key=idempotency_key,
             key_name=caller().name,
+            uploads=self.of_uploads.uploads(caller()),
         )
         log_keys.note(task_id=task.task_id)
         if not again:
@@ -126,6 +132,7 @@ class Operations:
         wanted = body.to_domain()
         # A command leaves nothing to the settings at run time, and is judged without a look at what is stored.
         settings = self.settings if wanted.command else self.live.current(now=self.clock())
+        asking = caller()
         found = preview(
             wanted,
             policy=settings.url_policy,
@@ -134,6 +141,7 @@ class Operations:
             presets_dir=settings.presets_dir,
             destinations=settings.destinations,
             default=Defaults.of(settings),
+            upload_fault=lambda upload_id: self.of_uploads.uploads(asking).fault(upload_id, now=self.clock()),
         )
         return _json(models.shown_preview(found), 200)
 
@@ -234,6 +242,7 @@ def install(app: FastAPI, operations: Operations, *, words: Callable[[str], dict
     add("/ffmpeg/log/{task_id}", operations.log, **get, **words("log"))
     add("/ffmpeg/tasks", operations.tasks, **get, **words("tasks"))
     add("/ffmpeg/tasks/{task_id}", operations.delete, methods=["DELETE"], **words("delete"))
+    uploads.install(add, operations.of_uploads, words=words, **post_json)
     add("/ffmpeg/health", operations.health, **get, **words("health"))
     admin.install(app, operations.admin, json_body=json_body, words=words)
 

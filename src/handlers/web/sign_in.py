@@ -21,9 +21,9 @@ from core.settings import Settings
 from handlers.web import examples, log_keys
 from handlers.web.errors import answer
 
-# Health tells a stranger no more than whether; a link to a file is signed.
+# Health tells a stranger no more than whether; a link to a file is signed, and so is one to a part of an upload.
 _OPEN = frozenset({"/ffmpeg/health", "/docs", "/openapi.json"})
-_OPEN_BELOW = "/files/"
+_OPEN_BELOW = ("/files/", "/uploads/")
 _CHALLENGE = {"WWW-Authenticate": 'ApiKey realm="ffmpeg"'}
 _SCHEME = "ApiKey"
 
