@@ -10,7 +10,7 @@ from core.errors import CommandNotAllowed, UrlNotAllowed
 from core.ffmpeg import advice, build, compute, fallback, validate
 from core.ffmpeg.command import Command
 from core.ffmpeg.compute import Compute
-from core.register import Registration, command_text, compute_for, timeout_for
+from core.register import Registration, command_text, compute_for, recipe_for, timeout_for
 
 PROGRESS_FD = 3  # any open descriptor; the worker's own may be another
 
@@ -54,8 +54,16 @@ def preview(
         arguments=_arguments(command, wanted.input_files, max_output_bytes=max_output_bytes),
         compute=compute_for(command, wanted),
         cpu_command=fallback.to_cpu(command).text if needs_fallback else None,
-        warnings=tuple(advice.warnings(command)),
+        warnings=(*_made_later(wanted, presets_dir), *advice.warnings(command)),
     )
+
+
+def _made_later(wanted: Registration, presets_dir: Path | None) -> Iterator[str]:
+    if found := recipe_for(wanted, presets_dir):
+        yield (
+            f"The preset {found.preset} looks at the source: this is its command for one of which nothing is known, "
+            "and the worker makes another when it has probed it; the task then shows that."
+        )
 
 
 def _arguments(command: Command, input_files: Mapping[str, str], *, max_output_bytes: int) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from core.ffmpeg import compute, fallback, validate
 from core.ffmpeg.command import Command
 from core.ports import TaskStore
 from core.settings import Settings
-from core.task import Notice, Status, Task
+from core.task import Notice, Recipe, Status, Task
 
 if TYPE_CHECKING:
     from core.ffmpeg.form import Options
@@ -103,6 +103,7 @@ def _task(wanted: Registration, settings: Settings, task_id: str, correlation_id
         gpu_fallback=wanted.gpu_fallback,
         callback_url=_callback(wanted, settings),
         timeout_seconds=timeout_for(wanted, most_seconds=settings.task_timeout_seconds),
+        recipe=recipe_for(wanted, settings.presets_dir),
         metadata=dict(wanted.metadata),
         result_ttl_seconds=settings.result_ttl_seconds,
         notices=_notices(wanted, settings),
@@ -123,6 +124,17 @@ def command_text(wanted: Registration, presets_dir: Path | None) -> str:
 
     found = presets.find(wanted.preset or "", presets_dir)
     return preset.command(found, wanted.parameters or {}, source=source, output=output, gpu=gpu)
+
+
+def recipe_for(wanted: Registration, presets_dir: Path | None) -> Recipe | None:
+    """What the worker makes the command of, for a preset that looks at the source; None for all else."""
+    if not wanted.preset:
+        return None
+    from core import presets
+    from core.ffmpeg import recipe
+
+    found = presets.find(wanted.preset, presets_dir)
+    return recipe.of(found, wanted.parameters or {}, gpu=wanted.compute == "gpu")
 
 
 def _one_of_each(wanted: Registration) -> tuple[str, str]:

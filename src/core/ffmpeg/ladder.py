@@ -60,7 +60,7 @@ def output_words(ladder: Ladder, output: str, *, segments: str) -> tuple[str, ..
         return (*_adaptation_sets(ladder), output)
     stem, many = output.rpartition(".")[0], ladder.sound is not None
     variant = f"{stem}_%v" if many else stem
-    files = ("-hls_segment_filename", f"{variant}_%05d.{'ts' if segments == 'mpegts' else 'm4s'}")
+    files: tuple[str, ...] = ("-hls_segment_filename", f"{variant}_%05d.{'ts' if segments == 'mpegts' else 'm4s'}")
     if segments != "mpegts":
         files += ("-hls_fmp4_init_filename", f"{variant}_init.mp4")
     if not many:

@@ -46,6 +46,7 @@ class Look:
     gaps: frozenset[str] = frozenset()
     needs: Callable[[Media], str | None] = lambda media: None  # what the source lacks, as a sentence's end
     measures: bool = False  # whether there is a run before, by the preset's `measure`
+    essential: bool = False  # whether nothing can be made of a source that cannot be examined
 
 
 def _ladder(asked: Asked) -> Filling:
@@ -139,5 +140,6 @@ LOOKS: Mapping[str, Look] = {
         parameters={"every": "integer", "most": "integer"},
         gaps=frozenset({"every", "columns", "rows"}),
         needs=_no_film,
+        essential=True,
     ),
 }
