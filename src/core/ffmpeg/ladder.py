@@ -16,7 +16,7 @@ MOST_USUAL_RATE = 60  # frames in a second, where the source does not tell
 # Scaled by the side that is the shorter one as shown: so a film on its side, or turned when it is read, is treated
 # alike. Never up, not even by a line.
 _SCALE = (
-    r"scale=w=2*max(1\,min(trunc(iw*sar/2)\,round(iw*sar*{0}/min(iw*sar\,ih)/2)))"
+    r"scale=w=2*max(1\,min(trunc(max(iw\,iw*sar)/2)\,round(iw*sar*{0}/min(iw*sar\,ih)/2)))"
     r":h=2*max(1\,min(trunc(ih/2)\,round(ih*{0}/min(iw*sar\,ih)/2)))"
 )
 

@@ -86,7 +86,8 @@ def _bits(spelled: str) -> int:
 def _loudness(asked: Asked) -> Filling:
     heard = source.sound(asked.media) if asked.media else None
     rate = min((heard.sample_rate if heard else None) or MOST_SOUND_RATE, MOST_SOUND_RATE)
-    how = loudness.correction(asked.chosen["target"], asked.chosen["true_peak"], asked.measured)
+    target, peak = (float(asked.chosen[name]) for name in ("target", "true_peak"))
+    how = loudness.correction(target, peak, asked.measured)
     return Filling(values={"loudness": how, "sample_rate": str(rate)})
 
 
