@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from core.task import Status, Task
+
+if TYPE_CHECKING:
+    from core.presets import SharedShelf
 
 
 class Position(NamedTuple):
@@ -216,6 +219,7 @@ class Services:
     inputs: InputStore | None = None
     channels: Mapping[str, Channel] = field(default_factory=dict)  # by name; only where notices are sent
     output_prefix: str = "outputs"
+    presets: "SharedShelf | None" = None  # where an operator's own are in a bucket; only where they are asked for
 
     def folder(self, task: Task) -> str:
         """Below which all outputs of the task are stored."""

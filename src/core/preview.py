@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import urls
 from core.errors import CommandNotAllowed, UrlNotAllowed
@@ -11,6 +10,9 @@ from core.ffmpeg import advice, build, compute, fallback, validate
 from core.ffmpeg.command import Command
 from core.ffmpeg.compute import Compute
 from core.register import Registration, command_text, compute_for, recipe_for, timeout_for
+
+if TYPE_CHECKING:
+    from core.presets import Own
 
 PROGRESS_FD = 3  # any open descriptor; the worker's own may be another
 
@@ -33,14 +35,14 @@ def preview(
     policy: urls.Policy,
     max_output_bytes: int,
     most_seconds: int,
-    presets_dir: Path | None = None,
+    own_presets: "Own" = None,
 ) -> Preview:
     """The verdict of register under `policy`, and the arguments of a worker with those limits.
 
     Raises InvalidArgument where the wishes make no command, or it cannot run on what it is wanted to, or for as long.
     """
     timeout_for(wanted, most_seconds=most_seconds)
-    text = command_text(wanted, presets_dir)
+    text = command_text(wanted, own_presets)
     bad_urls = tuple(_url_violations(wanted, policy))
     try:
         command = validate.check(text, input_names=wanted.input_files, output_names=wanted.output_files)
@@ -54,12 +56,12 @@ def preview(
         arguments=_arguments(command, wanted.input_files, max_output_bytes=max_output_bytes),
         compute=compute_for(command, wanted),
         cpu_command=fallback.to_cpu(command).text if needs_fallback else None,
-        warnings=(*_made_later(wanted, presets_dir), *advice.warnings(command)),
+        warnings=(*_made_later(wanted, own_presets), *advice.warnings(command)),
     )
 
 
-def _made_later(wanted: Registration, presets_dir: Path | None) -> Iterator[str]:
-    if found := recipe_for(wanted, presets_dir):
+def _made_later(wanted: Registration, own_presets: "Own") -> Iterator[str]:
+    if found := recipe_for(wanted, own_presets):
         yield (
             f"The preset {found.preset} looks at the source: this is its command for one of which nothing is known, "
             "and the worker makes another when it has probed it; the task then shows that."

@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid5
 
@@ -25,6 +24,7 @@ from core.task import Notice, Recipe, Status, Task
 
 if TYPE_CHECKING:
     from core.ffmpeg.form import Options
+    from core.presets import Own
 
 _KEYS = UUID("6f2c8a4e-9d0b-5c37-8f61-2b7d43e9a015")  # what ids made from idempotency keys are in the name of
 MAX_KEY_LENGTH = 255
@@ -65,20 +65,22 @@ def register(
     now: datetime,
     idempotency_key: str | None = None,
     key_name: str | None = None,
+    own_presets: "Own" = None,
 ) -> Registered:
     """The task, stored; with an idempotency key that was used before, the one that it was used for.
 
     `key_name` is that of the API key: the task is its own, and so are its idempotency keys.
     Raises CommandNotAllowed, UrlNotAllowed, InvalidArgument or IdempotencyConflict, and then stores nothing.
     """
+    own_presets = own_presets or settings.presets_folder
     if idempotency_key is None:
-        task = _task(wanted, settings, task_id, correlation_id, now)
+        task = _task(wanted, settings, own_presets, task_id, correlation_id, now)
         return Registered(store.create(replace(task, key_name=key_name)), again=False)
     task_id, fingerprint = _id_of(idempotency_key, key_name), _fingerprint(wanted)
     try:
         return _same(store.get(task_id), fingerprint)
     except TaskNotFound:
-        task = _task(wanted, settings, task_id, correlation_id, now)
+        task = _task(wanted, settings, own_presets, task_id, correlation_id, now)
         task = replace(task, key_name=key_name, fingerprint=fingerprint)
     try:
         return Registered(store.create(task), again=False)
@@ -86,8 +88,10 @@ def register(
         return _same(store.get(task_id), fingerprint)
 
 
-def _task(wanted: Registration, settings: Settings, task_id: str, correlation_id: str, now: datetime) -> Task:
-    text = command_text(wanted, settings.presets_dir)
+def _task(
+    wanted: Registration, settings: Settings, own_presets: "Own", task_id: str, correlation_id: str, now: datetime
+) -> Task:
+    text = command_text(wanted, own_presets)
     command = validate.check(text, input_names=wanted.input_files, output_names=wanted.output_files)
     for name, url in wanted.input_files.items():
         urls.check(url, field=f"input_files.{name}", policy=settings.url_policy)
@@ -103,14 +107,14 @@ def _task(wanted: Registration, settings: Settings, task_id: str, correlation_id
         gpu_fallback=wanted.gpu_fallback,
         callback_url=_callback(wanted, settings),
         timeout_seconds=timeout_for(wanted, most_seconds=settings.task_timeout_seconds),
-        recipe=recipe_for(wanted, settings.presets_dir),
+        recipe=recipe_for(wanted, own_presets),
         metadata=dict(wanted.metadata),
         result_ttl_seconds=settings.result_ttl_seconds,
         notices=_notices(wanted, settings),
     )
 
 
-def command_text(wanted: Registration, presets_dir: Path | None) -> str:
+def command_text(wanted: Registration, own_presets: "Own") -> str:
     """The command that is asked for, not judged yet. Raises InvalidArgument where the wishes make none."""
     if wanted.command:
         return wanted.command
@@ -122,18 +126,18 @@ def command_text(wanted: Registration, presets_dir: Path | None) -> str:
     from core import presets
     from core.ffmpeg import preset
 
-    found = presets.find(wanted.preset or "", presets_dir)
+    found = presets.find(wanted.preset or "", own_presets)
     return preset.command(found, wanted.parameters or {}, source=source, output=output, gpu=gpu)
 
 
-def recipe_for(wanted: Registration, presets_dir: Path | None) -> Recipe | None:
+def recipe_for(wanted: Registration, own_presets: "Own") -> Recipe | None:
     """What the worker makes the command of, for a preset that looks at the source; None for all else."""
     if not wanted.preset:
         return None
     from core import presets
     from core.ffmpeg import recipe
 
-    found = presets.find(wanted.preset, presets_dir)
+    found = presets.find(wanted.preset, own_presets)
     return recipe.of(found, wanted.parameters or {}, gpu=wanted.compute == "gpu")
 
 

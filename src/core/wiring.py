@@ -19,6 +19,7 @@ from core.task import Task
 if TYPE_CHECKING:
     from core.local.dispatcher import LocalDispatcher
     from core.local.object_store import FoundFile
+    from core.presets import SharedShelf
 
 # The one program that runs a task, here as in the container.
 WORKER = ("-m", "handlers.batch_worker")
@@ -117,7 +118,15 @@ def _aws(settings: Settings) -> Services:
         dispatcher=BatchDispatcher({"gpu": gpu, "cpu": cpu}),
         inputs=S3InputStore(),
         output_prefix=settings.output_prefix,
+        presets=_shared_presets(settings.presets_uri) if settings.presets_uri else None,
     )
+
+
+def _shared_presets(uri: str) -> "SharedShelf":
+    from core.aws.preset_folder import S3PresetFolder
+    from core.presets import SharedShelf
+
+    return SharedShelf(S3PresetFolder(uri).texts)
 
 
 def local(settings: Settings, env: Mapping[str, str]) -> Local:

@@ -35,6 +35,8 @@ FULL = Stack(
         "EventBus": "default",
         "ApiKeysArn": "arn:aws:ssm:eu-central-1:123456789012:parameter/keys",
         "AlarmEmail": "ops@example.com",
+        "PresetsBucket": "media-presets",
+        "PresetsPrefix": "team/presets",
         "VpcId": "vpc-0a",
         "SubnetIds": "subnet-0a,subnet-0b",
         "EventsConcurrency": "10",
@@ -55,7 +57,6 @@ NOT_OF_FUNCTIONS = {
     "max_memory_bytes": "the worker's, which asks the machine",
     "stall_seconds": "the default is good",
     "retry_delay_seconds": "the default is good",
-    "presets_dir": "a function has those of its package; there is no folder beside it",
     "allow_private_networks": "there are none to be opened",
     "host": "one machine's",
     "port": "one machine's",
@@ -64,7 +65,7 @@ NOT_OF_FUNCTIONS = {
     "max_concurrent_tasks": "one machine's",
     "allow_unauthenticated": "one machine's",
 }
-OF_THE_API = {"api_keys", "rate_limit_per_minute", "max_live_tasks_per_key"}  # nobody calls the others
+OF_THE_API = {"api_keys", "rate_limit_per_minute", "max_live_tasks_per_key", "presets_dir"}  # nobody calls the others
 # Settings that only functions have.
 NOT_OF_JOBS = {
     "link_ttl_seconds": "the worker makes no links",
@@ -120,6 +121,8 @@ def test_the_settings_can_be_read(stack: Stack, function: str) -> None:
     assert (settings.backend, settings.output_bucket) == ("aws", "<OutputBucket>" if stack is BARE else "media-out")
     assert settings.job_queues == ("transcoding-gpu", "transcoding-cpu")
     assert settings.input_buckets == (() if stack is BARE else ("media", "archive"))
+    of_the_api = function == "ApiFunction" and stack is FULL
+    assert settings.presets_uri == ("s3://media-presets/team/presets" if of_the_api else None)
     assert settings.result_ttl_hours == (24 if stack is BARE else 720)
 
 

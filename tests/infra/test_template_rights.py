@@ -63,6 +63,8 @@ CALLERS: Mapping[str, set[str]] = {
     "S3ObjectStore._give_up_transfer": {API, *CARE, WORKER},
     "S3ObjectStore.check": {API},
     "S3InputStore.get_file": {WORKER},
+    "S3PresetFolder._keys": {API},
+    "S3PresetFolder._text": {API},
     "BatchDispatcher.submit": {API, *CARE},
     "BatchDispatcher.look": {API, *CARE},  # the API after a cancel that was refused
     "BatchDispatcher.stop": {API, *CARE},
@@ -75,13 +77,19 @@ CALLERS: Mapping[str, set[str]] = {
 KEYS = "arn:aws:ssm:eu-central-1:123456789012:parameter/keys"
 # The managed policies and the policies apart that each role has, besides what is written at it.
 ATTACHED = {
-    API: ("SubmitJobs", "ReadApiKeys"),
+    API: ("SubmitJobs", "ReadApiKeys", "ReadPresets"),
     EVENTS: ("LookAfterTasks", "SubmitJobs", "ReadWebhookSecret", "AnnounceEnds"),
     SWEEP: ("LookAfterTasks", "SubmitJobs", "ReadWebhookSecret", "AnnounceEnds"),
     WORKER: ("ReadInputBuckets",),
 }
 FULL = Stack(
-    {"InputBuckets": "media,archive", "WebhookSecretArn": "generate", "EventBus": "default", "ApiKeysArn": KEYS}
+    {
+        "InputBuckets": "media,archive",
+        "WebhookSecretArn": "generate",
+        "EventBus": "default",
+        "ApiKeysArn": KEYS,
+        "PresetsBucket": "media-presets",
+    }
 )
 ELSEWHERE = Stack({"OutputBucketName": "media-out"})
 # Of these AWS says that they know no resources.
@@ -229,6 +237,11 @@ def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role
         for action in statement["Action"]:
             if statement["Sid"] == "Inputs":
                 assert (action, found) == ("s3:GetObject", {"arn:aws:s3:::media/*", "arn:aws:s3:::archive/*"})
+            elif statement["Sid"] == "Presets":
+                assert (action, found) == ("s3:GetObject", {"arn:aws:s3:::media-presets/presets/*"})
+            elif statement["Sid"] == "FindPresets":
+                assert (action, found) == ("s3:ListBucket", {"arn:aws:s3:::media-presets"})
+                assert statement["Condition"] == {"StringEquals": {"s3:prefix": "presets/"}}
             elif action.startswith("s3:") and not action.startswith("s3:ListBucket"):
                 assert found == of_objects
             else:
