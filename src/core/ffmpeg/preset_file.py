@@ -33,6 +33,7 @@ from core.task import Media, Stream
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 WORD = re.compile(r"[A-Za-z0-9][\w.-]{0,40}", re.ASCII)
+LINES = re.compile(r"1[6-9]|[2-9]\d|\d{3}|[1-3]\d{3}|4[0-2]\d\d|43[01]\d|4320", re.ASCII)
 WHOLE = GIVEN | {"rungs"}  # the gaps that are whole words
 KEYS = frozenset({"summary", "extensions", "command", "video", "quality", "parameters", "looks", "measure", "rungs"})
 
@@ -98,7 +99,7 @@ def _preset(name: str, data: Mapping[str, Any]) -> Preset:
         words=_split("command", data["command"]),
         looks=data.get("looks"),
         measure=_split("measure", data.get("measure", "")),
-        rungs={int(lines): _bits(rate) for lines, rate in data.get("rungs", {}).items()},
+        rungs={_lines(name): _bits(rate) for name, rate in data.get("rungs", {}).items()},
         video=video,
         parameters=tuple(parameters),
     )
@@ -109,6 +110,12 @@ def _split(field: str, text: str) -> tuple[str, ...]:
         return tuple(shlex.split(text))
     except ValueError as fault:
         raise PresetInvalid(f"its {field} cannot be split into words: {fault}") from None
+
+
+def _lines(name: str) -> int:
+    if not LINES.fullmatch(name):
+        raise PresetInvalid(f"its rungs have {shown(name)}, which is no number of lines from 16 to 4320")
+    return int(name)
 
 
 def _bits(rate: str) -> int:
