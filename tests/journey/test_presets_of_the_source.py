@@ -16,6 +16,7 @@ import av
 import httpx
 import pytest
 
+from core import presets
 from core.ffmpeg import loudness
 from support import footage
 from support.service import Service, running
@@ -365,6 +366,11 @@ def test_a_source_that_lacks_what_is_needed_fails_in_plain_words(
 ) -> None:
     error = service.ended(tasks[name]["task_id"])["error"]
     assert (error["code"], error["message"], error["retryable"]) == ("MEDIA_INVALID", message, False)
+
+
+def test_every_preset_that_looks_at_the_source_was_run() -> None:
+    looking = {name for name, made in presets.shelf(None).items() if made.looks}
+    assert {row[0] for row in TASKS.values()} == looking
 
 
 def test_what_is_made_for_the_card_runs_in_its_cpu_form_where_there_is_none(fetched: Any) -> None:

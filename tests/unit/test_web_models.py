@@ -308,6 +308,7 @@ def test_every_parameter_of_a_preset_is_shown() -> None:
         "summary": "A light copy to edit with: ProRes Proxy and PCM in MOV. Never scaled up.",
         "extensions": ("mov",),
         "gpu": False,
+        "looks": None,
         "parameters": (
             {
                 "name": "height",

@@ -33,7 +33,7 @@ from core.task import Media, Stream
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 WORD = re.compile(r"[A-Za-z0-9][\w.-]{0,40}", re.ASCII)
-LINES = re.compile(r"1[6-9]|[2-9]\d|\d{3}|[1-3]\d{3}|4[0-2]\d\d|43[01]\d|4320", re.ASCII)
+LEAST_LINES, MOST_LINES = 16, 4320  # of a rung
 WHOLE = GIVEN | {"rungs"}  # the gaps that are whole words
 KEYS = frozenset({"summary", "extensions", "command", "video", "quality", "parameters", "looks", "measure", "rungs"})
 
@@ -113,8 +113,8 @@ def _split(field: str, text: str) -> tuple[str, ...]:
 
 
 def _lines(name: str) -> int:
-    if not LINES.fullmatch(name):
-        raise PresetInvalid(f"its rungs have {shown(name)}, which is no number of lines from 16 to 4320")
+    if not (name.isascii() and name.isdecimal() and LEAST_LINES <= int(name[:9]) <= MOST_LINES):
+        raise PresetInvalid(f"its rungs have {shown(name)}: that is no number from {LEAST_LINES} to {MOST_LINES}")
     return int(name)
 
 
