@@ -87,6 +87,7 @@ def test_the_whole_of_hls() -> None:
         "-force_key_frames", "expr:gte(t,n_forced*6)", "-g", "180", "-sc_threshold", "0", "-forced-idr", "1",
         "-c:v", "libx264", "-crf", "23", "-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "128k", "-ac", "2",
         "-sn", "-dn", "-f", "hls", "-hls_time", "6", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4",
+        "-hls_flags", "independent_segments",
         "-hls_segment_filename", "main_%v_%05d.m4s", "-hls_fmp4_init_filename", "main_%v_init.mp4",
         "-master_pl_name", "main.m3u8", "-var_stream_map",
         "v:0,agroup:sound,name:720p v:1,agroup:sound,name:480p v:2,agroup:sound,name:360p "
@@ -106,6 +107,7 @@ def test_the_whole_of_hls_on_the_card() -> None:
         "-c:v", "h264_nvenc", "-rc", "vbr", "-cq", "19", "-b:v", "0", "-pix_fmt", "yuv420p",
         "-c:a", "aac", "-b:a", "128k", "-ac", "2", "-sn", "-dn",
         "-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "mpegts",
+        "-hls_flags", "independent_segments",
         "-hls_segment_filename", "main_%v_%05d.ts",
         "-master_pl_name", "main.m3u8", "-var_stream_map", "v:0,name:480p v:1,name:360p", "main_%v.m3u8",
     ]  # fmt: skip
