@@ -4,7 +4,7 @@ It holds the preset as it was when the task was registered, so that the worker n
 the same of it whatever has become of the file since. What is made is judged like any command.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.ffmpeg import looks, preset, preset_file, sprite
@@ -41,11 +41,16 @@ def lack(recipe: Recipe, media: Media | None) -> str | None:
     return look.needs(media or Media(container="")) if look and (media or look.essential) else None
 
 
-def beside(recipe: Recipe, *, output: str, media: Media | None, made: Media | None) -> Mapping[str, str]:
-    """The texts that belong beside the `output`, which has become `made`: each by its name."""
+def beside(
+    recipe: Recipe, *, output: str, media: Media | None, became: Callable[[], Media | None]
+) -> Mapping[str, str]:
+    """The texts that belong beside the `output`, each by its name; `became` looks what that is, where it matters."""
     found = preset_file.read(recipe.preset, recipe.text)
+    if found.looks != "sprite" or not media or not media.duration_seconds:
+        return {}
+    made = became()
     shown = next((stream for stream in made.streams if stream.width and stream.height), None) if made else None
-    if found.looks != "sprite" or not shown or not media or not media.duration_seconds:
+    if shown is None:
         return {}
     grid = looks.grid(preset.asked(found, recipe.parameters, output=output, media=media))
     text = sprite.vtt(

@@ -67,8 +67,13 @@ def write_beside(task: Task, folder: Path, media: Mapping[str, Media], examine: 
     output = task.output_files[0]
     if not (folder / output).is_file() or (folder / output).is_symlink():
         return  # which is found out, and said, when the outputs are collected
-    became = examine(folder / output, output).media
-    for name, text in recipes.beside(task.recipe, output=output, media=media.get(_source(task)), made=became).items():
+    texts = recipes.beside(
+        task.recipe,
+        output=output,
+        media=media.get(_source(task)),
+        became=lambda: examine(folder / output, output).media,
+    )
+    for name, text in texts.items():
         with (folder / name).open("x") as file:  # never through a link that something has left there
             file.write(text)
 
