@@ -321,3 +321,14 @@ def test_every_parameter_of_a_preset_is_shown() -> None:
             },
         ),
     }
+
+
+def test_what_a_preset_looks_for_in_the_source_is_shown() -> None:
+    shown = wire_options.shown_presets(presets.shelf(None)).presets
+    assert {preset.name: preset.looks for preset in shown if preset.looks} == {
+        "dash-ladder": "ladder",
+        "hls-ladder": "ladder",
+        "loudness": "loudness",
+        "sprite": "sprite",
+        "web-mp4-own-rate": "bitrate",
+    }
