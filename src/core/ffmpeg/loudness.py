@@ -1,6 +1,6 @@
 """Loudness as EBU R 128 has it: what a measuring run of ffmpeg says of a sound, and the filter that then corrects it.
 
-Measured by `ebur128`, which takes a seventeenth of the time of `loudnorm`'s own first pass. Corrected by one factor for
+Measured by `ebur128`, which takes a seventh of the time of `loudnorm`'s own first pass. Corrected by one factor for
 the whole. Where the peaks leave no room for that, they are limited: `loudnorm` would follow the sound instead, and is
 up to 4 LU off in short films (tried).
 """
