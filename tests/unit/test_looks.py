@@ -231,6 +231,7 @@ def test_a_run_before_counts_for_its_share_and_its_pictures_for_none() -> None:
 
 
 LADDER = PACKAGED["hls-ladder"].text
+SPRITE = PACKAGED["sprite"].text
 LOUDNESS = PACKAGED["loudness"].text
 
 
@@ -238,6 +239,9 @@ LOUDNESS = PACKAGED["loudness"].text
     ("text", "was", "now", "reason"),
     [
         (LADDER, 'looks = "ladder"', 'looks = "stars"', "none of ladder, bitrate, loudness, sprite"),
+        (LADDER, 'looks = "ladder"', 'looks = ["ladder"]', "wrong kind"),
+        (SPRITE, 'type = "integer"\ndescription = "The most pictures."\ndefault = 100\nleast = 1',
+         'type = "integer"\ndescription = "The most pictures."\ndefault = 100\nleast = 0', "most must be 1 at least"),
         (LADDER, 'looks = "ladder"\n', "", "rungs are for"),
         (LADDER, "{rungs}", "", "{rungs}"),
         (LADDER, "{rungs}", "x{rungs}", "may not stand"),

@@ -55,11 +55,11 @@ def read(name: str, text: str) -> Preset:
     try:
         data = tomllib.loads(text)
         preset = replace(_preset(name, data), text=text)
+        _check_look(preset)
     except tomllib.TOMLDecodeError as fault:
         raise PresetInvalid(f"it is no TOML: {fault}") from None
     except (KeyError, TypeError, AttributeError) as fault:
         raise PresetInvalid(f"a field is missing or of the wrong kind: {fault}") from None
-    _check_look(preset)
     _check_gaps(preset)
     return preset
 
@@ -167,10 +167,12 @@ def _check_look(preset: Preset) -> None:
     if preset.looks is not None and preset.looks not in LOOKS:
         raise PresetInvalid(f"it looks at {shown(str(preset.looks))}, which is none of {', '.join(LOOKS)}")
     look = look_of(preset)
-    types = {parameter.name: parameter.type for parameter in preset.parameters}
+    known = {parameter.name: parameter for parameter in preset.parameters}
     for name, kind in (look.parameters if look else {}).items():
-        if types.get(name) != kind:
+        if name not in known or known[name].type != kind:
             raise PresetInvalid(f"a preset that looks at {preset.looks} needs the parameter {name}, of type {kind}")
+        if kind != "number" and (known[name].least or 0) < 1:
+            raise PresetInvalid(f"the parameter {name} must be 1 at least")
     if bool(preset.measure) != bool(look and look.measures):
         raise PresetInvalid("measure is for a preset that looks at loudness, which needs it")
     if bool(preset.rungs) != (preset.looks == "ladder"):
