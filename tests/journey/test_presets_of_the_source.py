@@ -27,8 +27,8 @@ _CLIP = ("-i", str(footage.CLIP), "-t")
 # What each source is made by; the clip itself has 1280x720 at 25 pictures a second, and sound in 5.1.
 SOURCES: Mapping[str, tuple[str, ...]] = {
     "clip.mp4": ("-i", str(footage.CLIP), "-c", "copy"),
-    "short.mp4": (*_CLIP, "3", "-c", "copy"),
-    "4k.mp4": (*_CLIP, "1.5", "-vf", "scale=3840:2160,fps=24000/1001", *_X264, "-c:a", "aac", "-ac", "1"),
+    "short.mp4": (*_CLIP, "2.4", "-c", "copy"),
+    "4k.mp4": (*_CLIP, "1.2", "-vf", "scale=3840:2160,fps=24000/1001", *_X264, "-c:a", "aac", "-ac", "1"),
     "portrait.mkv": (*_CLIP, "2.5", "-vf", "crop=406:720,fps=30000/1001", *_X264, "-an"),
     "tiny.mkv": (*_CLIP, "1.2", "-vf", "scale=98:54,setsar=1", *_X264, "-c:a", "copy"),
     "fast.mp4": (
@@ -42,9 +42,10 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
         "-c:a",
         "copy",
     ),
-    "slow.mkv": ("-f", "lavfi", "-i", "testsrc2=d=61:r=24000/1001:s=64x36", *_X264),
+    "slow.mkv": ("-f", "lavfi", "-i", "testsrc2=d=52:r=24000/1001:s=64x36", *_X264),
     "anamorphic.mkv": (*_CLIP, "1.2", "-vf", "scale=720:576,setsar=64/45", *_X264, "-an"),
-    "raw.h264": (*_CLIP, "2", "-an", "-c:v", "copy", "-bsf:v", "h264_mp4toannexb", "-f", "h264"),
+    "raw.h264": (*_CLIP, "2", "-an", "-vf", "scale=320:180", *_X264, "-f", "h264"),
+    "small.mp4": (*_CLIP, "2", "-vf", "scale=320:180", *_X264, "-c:a", "copy"),
     "loud.mkv": (*_CLIP, "4", "-vf", "scale=160:90", *_X264, "-af", "aformat=channel_layouts=stereo,volume=25dB"),
     "tone.wav": ("-f", "lavfi", "-i", "sine=d=4:f=440:sample_rate=44100", "-af", "volume=-12dB"),
     "silence.wav": ("-f", "lavfi", "-i", "anullsrc=d=1"),
@@ -59,7 +60,7 @@ TASKS: Mapping[str, tuple[str, dict[str, Any], str, str]] = {
     "hls, 4k": ("hls-ladder", {"segment_seconds": 1, "quality": "small"}, "4k.mp4", "m.m3u8"),
     "hls, portrait": ("hls-ladder", {"segment_seconds": 1, "segments": "mpegts"}, "portrait.mkv", "a film.m3u8"),
     "hls, tiny": ("hls-ladder", {}, "tiny.mkv", "m.m3u8"),
-    "hls, slow": ("hls-ladder", {"segment_seconds": 1}, "slow.mkv", "m.m3u8"),
+    "hls, slow": ("hls-ladder", {"segment_seconds": 2}, "slow.mkv", "m.m3u8"),
     "hls, turned": ("hls-ladder", {"segment_seconds": 1, "most_lines": 480}, TURNED, "m.m3u8"),
     "dash": ("dash-ladder", {"segment_seconds": 2}, "short.mp4", "manifest.mpd"),
     "dash, fast": ("dash-ladder", {"segment_seconds": 1}, "fast.mp4", "m.mpd"),
@@ -68,8 +69,8 @@ TASKS: Mapping[str, tuple[str, dict[str, Any], str, str]] = {
     "loudness, loud": ("loudness", {"target": -23, "layout": "mono"}, "loud.mkv", "o.mkv"),
     "loudness, sound only": ("loudness", {"target": -20}, "tone.wav", "o.m4a"),
     "loudness, silence": ("loudness", {}, "silence.wav", "o.m4a"),
-    "own rate": ("web-mp4-own-rate", {"most": "20M"}, "fast.mp4", "o.mp4"),
-    "own rate, capped": ("web-mp4-own-rate", {"most": "300k"}, "short.mp4", "o.mp4"),
+    "own rate": ("web-mp4-own-rate", {"most": "20M"}, "small.mp4", "o.mp4"),
+    "own rate, capped": ("web-mp4-own-rate", {"most": "150k"}, "small.mp4", "o.mp4"),
     "own rate, not told": ("web-mp4-own-rate", {"unknown": "200k"}, "raw.h264", "o.mp4"),
     "sprite": ("sprite", {"every": 1}, "clip.mp4", "sprite.jpg"),
     "sprite, portrait": ("sprite", {"every": 1, "width": 64}, "portrait.mkv", "a #1.png"),
@@ -149,13 +150,13 @@ def size(path: Path) -> tuple[int, int]:
 
 # Task; rungs with their sizes, whether there is sound, seconds of a segment and of the whole, pictures in a second.
 LADDERS: Mapping[str, tuple[dict[str, tuple[int, int]], bool, float, float, float]] = {
-    "hls": ({"720p": (1280, 720), "480p": (854, 480), "360p": (640, 360)}, True, 1, 3, 25),
+    "hls": ({"720p": (1280, 720), "480p": (854, 480), "360p": (640, 360)}, True, 1, 2.4, 25),
     "hls, 4k": (
-        {"1080p": (1920, 1080), "720p": (1280, 720), "480p": (854, 480), "360p": (640, 360)}, True, 1, 1.5, 23.976,
+        {"1080p": (1920, 1080), "720p": (1280, 720), "480p": (854, 480), "360p": (640, 360)}, True, 1, 1.2, 23.976,
     ),
     "hls, portrait": ({"360p": (360, 638)}, False, 1, 2.5, 29.97),
     "hls, tiny": ({"54p": (98, 54)}, True, 6, 1.2, 25),
-    "hls, slow": ({"36p": (64, 36)}, False, 1, 61, 23.976),
+    "hls, slow": ({"36p": (64, 36)}, False, 2, 52, 23.976),
     "hls, turned": ({"360p": (638, 360)}, False, 1, 2.5, 29.97),
 }  # fmt: skip
 
@@ -210,7 +211,7 @@ def test_each_part_of_hls_is_stored_and_the_main_file_is_the_first(fetched: Any)
 
 
 DASHES: Mapping[str, tuple[list[tuple[int, int]], bool, float, float, float]] = {
-    "dash": ([(1280, 720), (854, 480), (640, 360)], True, 2, 3, 25),
+    "dash": ([(1280, 720), (854, 480), (640, 360)], True, 2, 2.4, 25),
     "dash, fast": ([(854, 480), (640, 360)], True, 1, 2.5, 50),
     "dash, anamorphic": ([(854, 480), (640, 360)], False, 1, 1.2, 25),
 }
@@ -296,7 +297,7 @@ def test_silence_is_left_as_it_is(fetched: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "rate"),
-    [("own rate", None), ("own rate, capped", 300_000), ("own rate, not told", 200_000)],
+    [("own rate", None), ("own rate, capped", 150_000), ("own rate, not told", 200_000)],
 )
 def test_the_bit_rate_follows_the_source_within_its_limit(
     fetched: Any, media: Path, name: str, rate: int | None
