@@ -10,11 +10,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.errors import InternalError, InvalidArgument, RecordChanged, ServiceError, SettingsChanged
 from core.ports import Record, RecordStore
 from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.presets import Own
 
 log = logging.getLogger(__name__)
 
@@ -56,18 +59,18 @@ def applied(settings: Settings, stored: Stored) -> Settings:
     return settings
 
 
-def judged(given: Mapping[str, object], settings: Settings) -> Mapping[str, Any]:
+def judged(given: Mapping[str, object], settings: Settings, own_presets: "Own" = None) -> Mapping[str, Any]:
     """What is to be stored of what is given; null is the environment's. Raises InvalidArgument with every fault."""
     values = {name: value for name, value in given.items() if value is not None}
-    faults = [
-        {"field": name, "message": fault} for name, value in values.items() if (fault := _fault(name, value, settings))
-    ]
+    own = own_presets or settings.presets_folder
+    found = ((name, _fault(name, value, settings, own)) for name, value in values.items())
+    faults = [{"field": name, "message": fault} for name, fault in found if fault]
     if faults:
         raise InvalidArgument(faults[0]["message"], details={"field": faults[0]["field"], "errors": faults})
     return values
 
 
-def _fault(name: str, value: object, settings: Settings) -> str | None:
+def _fault(name: str, value: object, settings: Settings, own_presets: "Own") -> str | None:
     if name not in NAMES:
         return f"{name} is not among what can be set: {', '.join(NAMES)}."
     if type(value) is not NAMES[name]:
@@ -79,7 +82,7 @@ def _fault(name: str, value: object, settings: Settings) -> str | None:
         if name == "default_preset":
             from core import presets  # only here: it takes its time to be imported
 
-            presets.find(str(value), settings.presets_dir)
+            presets.find(str(value), own_presets)
     except ValueError as fault:
         return f"{name} {fault}."
     except InvalidArgument as unknown:
@@ -99,8 +102,9 @@ def _fault_on_aws(name: str, value: Any, settings: Settings) -> str | None:
 class LiveSettings:
     """The settings of a process, `settings` being its environment's."""
 
-    def __init__(self, records: RecordStore, settings: Settings) -> None:
+    def __init__(self, records: RecordStore, settings: Settings, own_presets: "Own" = None) -> None:
         self._records = records
+        self._own_presets = own_presets
         self._settings = settings
         self._known = Stored()
         self._read_at: datetime | None = None
@@ -128,7 +132,7 @@ class LiveSettings:
 
         Raises InvalidArgument and SettingsChanged, and then nothing is stored.
         """
-        values = judged(given, self._settings)
+        values = judged(given, self._settings, self._own_presets)
         body = json.dumps({"values": values, "changed_at": now.isoformat(), "changed_by": changed_by})
         for _ in range(ROUNDS):
             found = self._record()

@@ -53,6 +53,7 @@ MOVES: Mapping[str, frozenset[Status]] = {
     "claim": frozenset({Status.QUEUED, Status.RUNNING}),
     "report": frozenset({Status.RUNNING}),
     "noted": frozenset({Status.RUNNING}),
+    "made": frozenset({Status.RUNNING}),
     "complete": frozenset({Status.RUNNING}),
     "fail": frozenset({Status.RUNNING}),
     "release": frozenset({Status.RUNNING}),
@@ -158,6 +159,12 @@ def noted(task: Task, *, fence: int, note: str) -> Task:
     _allow_holder(task, "noted", fence)
     last = replace(task.attempts[-1], note=note)
     return replace(task, attempts=(*task.attempts[:-1], last))
+
+
+def made(task: Task, *, fence: int, command: str) -> Task:
+    """The worker has looked at the source and made the command of the task's recipe."""
+    _allow_holder(task, "made", fence)
+    return replace(task, command=command)
 
 
 def report(task: Task, *, now: datetime, fence: int, stage: Stage, progress: Progress, timings: Timings) -> Task:

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from core.errors import InternalError
 from core.task import Status, Task
 from core.upload import Part
+
+if TYPE_CHECKING:
+    from core.presets import SharedShelf
 
 
 class Position(NamedTuple):
@@ -331,6 +334,7 @@ class Services:
     channels: Mapping[str, Channel] = field(default_factory=dict)  # by name; only where notices are sent
     output_prefix: str = "outputs"
     buckets: Callable[[str], ObjectStore] = _no_buckets  # those of others, by name
+    presets: "SharedShelf | None" = None  # where an operator's own are in a bucket; only where they are asked for
 
     def objects_of(self, task: Task) -> ObjectStore:
         """Where the outputs of the task are stored; its logs are in `objects`."""

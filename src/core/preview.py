@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import destination, urls
 from core.destination import Destination
@@ -11,7 +10,10 @@ from core.errors import CommandNotAllowed, UrlNotAllowed
 from core.ffmpeg import advice, build, compute, fallback, validate
 from core.ffmpeg.command import Command
 from core.ffmpeg.compute import Compute
-from core.register import NO_DEFAULTS, Defaults, Registration, command_text, compute_for, timeout_for
+from core.register import NO_DEFAULTS, Defaults, Registration, command_text, compute_for, recipe_for, timeout_for
+
+if TYPE_CHECKING:
+    from core.presets import Own
 
 PROGRESS_FD = 3  # any open descriptor; the worker's own may be another
 
@@ -42,10 +44,10 @@ def preview(
     policy: urls.Policy,
     max_output_bytes: int,
     most_seconds: int,
-    presets_dir: Path | None = None,
     destinations: Collection[Destination] = (),
     default: Defaults = NO_DEFAULTS,
     upload_fault: UploadFault = _none,
+    own_presets: "Own" = None,
 ) -> Preview:
     """The verdict of register under `policy`, and the arguments of a worker with those limits.
 
@@ -54,7 +56,7 @@ def preview(
     """
     destination.check(wanted.destination, destinations)
     timeout_for(wanted, most_seconds=most_seconds)
-    text = command_text(wanted, presets_dir, default=default)
+    text = command_text(wanted, own_presets, default=default)
     bad_urls = tuple(_url_violations(wanted, policy, upload_fault))
     try:
         command = validate.check(text, input_names=wanted.input_files, output_names=wanted.output_files)
@@ -68,8 +70,16 @@ def preview(
         arguments=_arguments(command, wanted.input_files, max_output_bytes=max_output_bytes),
         compute=compute_for(command, wanted),
         cpu_command=fallback.to_cpu(command).text if needs_fallback else None,
-        warnings=tuple(advice.warnings(command)),
+        warnings=(*_made_later(wanted, own_presets), *advice.warnings(command)),
     )
+
+
+def _made_later(wanted: Registration, own_presets: "Own") -> Iterator[str]:
+    if found := recipe_for(wanted, own_presets):
+        yield (
+            f"The preset {found.preset} looks at the source: this is its command for one of which nothing is known, "
+            "and the worker makes another when it has probed it; the task then shows that."
+        )
 
 
 def _arguments(command: Command, input_files: Mapping[str, str], *, max_output_bytes: int) -> tuple[str, ...]:

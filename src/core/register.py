@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid5
 
@@ -22,11 +21,12 @@ from core.ffmpeg import compute, fallback, validate
 from core.ffmpeg.command import Command
 from core.ports import TaskStore
 from core.settings import Settings
-from core.task import Notice, Status, Task
+from core.task import Notice, Recipe, Status, Task
 from core.uploads import Uploads
 
 if TYPE_CHECKING:
     from core.ffmpeg.form import Options
+    from core.presets import Own
 
 _KEYS = UUID("6f2c8a4e-9d0b-5c37-8f61-2b7d43e9a015")  # what ids made from idempotency keys are in the name of
 MAX_KEY_LENGTH = 255
@@ -85,6 +85,7 @@ def register(
     idempotency_key: str | None = None,
     key_name: str | None = None,
     uploads: Uploads | None = None,
+    own_presets: "Own" = None,
 ) -> Registered:
     """The task, stored; with an idempotency key that was used before, the one that it was used for.
 
@@ -92,15 +93,16 @@ def register(
     may be its inputs; they are kept for it.
     Raises CommandNotAllowed, UrlNotAllowed, InvalidArgument or IdempotencyConflict, and then stores nothing.
     """
+    own_presets = own_presets or settings.presets_folder
     if idempotency_key is None:
-        task = _task(wanted, settings, task_id, correlation_id, now)
+        task = _task(wanted, settings, own_presets, task_id, correlation_id, now)
         _hold(uploads, task, now=now)
         return Registered(store.create(replace(task, key_name=key_name)), again=False)
     task_id, fingerprint = _id_of(idempotency_key, key_name), _fingerprint(wanted)
     try:
         return _same(store.get(task_id), fingerprint)
     except TaskNotFound:
-        task = _task(wanted, settings, task_id, correlation_id, now)
+        task = _task(wanted, settings, own_presets, task_id, correlation_id, now)
         task = replace(task, key_name=key_name, fingerprint=fingerprint)
         _hold(uploads, task, now=now)
     try:
@@ -109,8 +111,11 @@ def register(
         return _same(store.get(task_id), fingerprint)
 
 
-def _task(wanted: Registration, settings: Settings, task_id: str, correlation_id: str, now: datetime) -> Task:
-    text = command_text(wanted, settings.presets_dir, default=Defaults.of(settings))
+def _task(
+    wanted: Registration, settings: Settings, own_presets: "Own", task_id: str, correlation_id: str, now: datetime
+) -> Task:
+    default = Defaults.of(settings)
+    text = command_text(wanted, own_presets, default=default)
     command = validate.check(text, input_names=wanted.input_files, output_names=wanted.output_files)
     for name, url in wanted.input_files.items():
         urls.check(url, field=f"input_files.{name}", policy=settings.url_policy)
@@ -126,6 +131,7 @@ def _task(wanted: Registration, settings: Settings, task_id: str, correlation_id
         gpu_fallback=wanted.gpu_fallback,
         callback_url=_callback(wanted, settings),
         timeout_seconds=timeout_for(wanted, most_seconds=settings.task_timeout_seconds),
+        recipe=recipe_for(wanted, own_presets, default=default),
         metadata=dict(wanted.metadata),
         destination=destination.check(wanted.destination, settings.destinations),
         # In somebody else's bucket it is theirs to say for how long.
@@ -142,7 +148,7 @@ def _hold(uploads: Uploads | None, task: Task, *, now: datetime) -> None:
             uploads.hold(upload_id, task_id=task.task_id, field=f"input_files.{name}", now=now)
 
 
-def command_text(wanted: Registration, presets_dir: Path | None, *, default: Defaults = NO_DEFAULTS) -> str:
+def command_text(wanted: Registration, own_presets: "Own", *, default: Defaults = NO_DEFAULTS) -> str:
     """The command that is asked for, not judged yet. Raises InvalidArgument where the wishes make none."""
     if wanted.command:
         return wanted.command
@@ -157,8 +163,22 @@ def command_text(wanted: Registration, presets_dir: Path | None, *, default: Def
     from core import presets
     from core.ffmpeg import preset
 
-    found = presets.find(name or "", presets_dir)
-    return preset.command(found, wanted.parameters or {}, source=source, output=output, gpu=gpu, quality=quality)
+    found = presets.find(name or "", own_presets)
+    given = preset.with_default(found, wanted.parameters or {}, quality)
+    return preset.command(found, given, source=source, output=output, gpu=gpu)
+
+
+def recipe_for(wanted: Registration, own_presets: "Own", *, default: Defaults = NO_DEFAULTS) -> Recipe | None:
+    """What the worker makes the command of, for a preset that looks at the source; None for all else."""
+    name = wanted.preset or default.preset
+    if wanted.command or wanted.options is not None or name is None:
+        return None
+    from core import presets
+    from core.ffmpeg import preset, recipe
+
+    found = presets.find(name, own_presets)
+    given = preset.with_default(found, wanted.parameters or {}, default.quality)
+    return recipe.of(found, given, gpu=wanted.compute == "gpu")
 
 
 def _one_of_each(wanted: Registration) -> tuple[str, str]:

@@ -55,7 +55,7 @@ class Settings:
     max_task_bytes: int = 100 * 1024**3  # of all files that a task writes, the temporary ones included
     max_memory_bytes: int | None = None  # of a run of ffmpeg; none: nine tenths of the machine's
     task_timeout_seconds: int = 3600  # of each run of ffmpeg
-    presets_dir: Path | None = None  # more presets than those of the package
+    presets_dir: Path | str | None = None  # more presets than those of the package; on AWS also as s3://bucket/prefix
     # what may be fetched besides the public internet
     allow_private_networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()  # for development
     input_buckets: tuple[str, ...] = ()  # whose objects may be inputs, with the AWS backend
@@ -82,6 +82,16 @@ class Settings:
     @property
     def scratch(self) -> Path:
         return self.scratch_dir or self.data_dir / "scratch"
+
+    @property
+    def presets_folder(self) -> Path | None:
+        """Where on this machine more presets are."""
+        return self.presets_dir if isinstance(self.presets_dir, Path) else None
+
+    @property
+    def presets_uri(self) -> str | None:
+        """Where in a bucket more presets are."""
+        return self.presets_dir if isinstance(self.presets_dir, str) else None
 
     @property
     def base_url(self) -> str:
@@ -148,6 +158,8 @@ class Settings:
             faults.append("CPU_JOB_QUEUE and CPU_JOB_DEFINITION go together: set both, or neither")
         if self.backend != "aws" and SECRET_ARN.search(self.webhook_secret or ""):
             faults.append("WEBHOOK_SECRET: an ARN is for BACKEND=aws; give the secret itself")
+        if self.backend != "aws" and self.presets_uri:
+            faults.append("PRESETS_DIR: s3:// is for BACKEND=aws; name a folder")
         return faults
 
 
@@ -218,6 +230,15 @@ def _origins(text: str) -> tuple[str, ...]:
     return tuple(origins)
 
 
+def _presets_dir(text: str) -> Path | str:
+    if not text.startswith("s3://"):
+        return Path(text)
+    bucket, _, prefix = text.removeprefix("s3://").partition("/")
+    if not destination.is_bucket(bucket) or not prefix.strip("/"):
+        raise ValueError("must be a folder, or s3://bucket/prefix")
+    return text
+
+
 def webhook_secret(text: str) -> str:
     """One secret or two, with a space between; each may be, or end in, the ARN of what it is. Raises ValueError."""
     secrets = text.split()
@@ -251,7 +272,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "max_live_tasks_per_key": _between(0, 1_000_000),
     "ffmpeg_path": str,
     "scratch_dir": Path,
-    "presets_dir": Path,
+    "presets_dir": _presets_dir,
     "max_input_bytes": _between(1, 2**50),
     "max_output_bytes": _between(1, 2**50),
     "max_task_bytes": _between(1, 2**50),

@@ -177,6 +177,16 @@ class Attempt:
     note: str | None = None  # what it did otherwise than asked, and why
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What was asked for of a preset that looks at the source; the worker makes the command of it."""
+
+    preset: str
+    text: str  # the preset's file, as it was when the task was registered
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # as given
+    gpu: bool = False  # whether it is to be encoded by the card
+
+
 class NoticeStatus(StrEnum):
     PENDING = "pending"  # to be sent, or sent again, once the task has ended
     DELIVERED = "delivered"
@@ -214,6 +224,7 @@ class Task:
     key_name: str | None = None  # of the API key that it was registered with, where there is sign-in
     fingerprint: str | None = None  # of what was asked for, when it came with an idempotency key
     callback_url: str | None = None
+    recipe: Recipe | None = None  # what `command` is made of once the source is known; None: it is as registered
     compute: str = "gpu"  # what kind of worker it wants, gpu or cpu; rows from before there were two have none
     gpu_fallback: bool = False  # whether the CPU form of the command will do where no GPU can run it
     timeout_seconds: int | None = None  # of each run of ffmpeg; None is the service's own

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from core.local.dispatcher import LocalDispatcher
     from core.local.object_store import FoundFile
     from core.local.upload_store import Draft
+    from core.presets import SharedShelf
 
 # The one program that runs a task, here as in the container.
 WORKER = ("-m", "handlers.batch_worker")
@@ -127,7 +128,15 @@ def _aws(settings: Settings) -> Services:
         uploads=S3UploadStore(settings.output_bucket),
         output_prefix=settings.output_prefix,
         buckets=cache(S3ObjectStore),
+        presets=_shared_presets(settings.presets_uri) if settings.presets_uri else None,
     )
+
+
+def _shared_presets(uri: str) -> "SharedShelf":
+    from core.aws.preset_folder import S3PresetFolder
+    from core.presets import SharedShelf
+
+    return SharedShelf(S3PresetFolder(uri).texts)
 
 
 def local(settings: Settings, env: Mapping[str, str]) -> Local:

@@ -59,10 +59,10 @@ def _traced(plain: Handler) -> Handler:
 # Most requests have nothing to count, which is nothing to warn about.
 warnings.filterwarnings("ignore", message="No application metrics to publish")
 
-if settings.presets_dir:  # a file that cannot be used says so now, not to the first caller who needs it
+if settings.presets_folder:  # a file that cannot be used says so now, not to the first caller who needs it
     from core import presets
 
-    presets.shelf(settings.presets_dir)
+    presets.shelf(settings.presets_folder)
 
 app = create_app(wiring.services(settings, os.environ), settings, ffmpeg_version=FFMPEG_VERSION, count=_count)
 _adapter = Mangum(app, lifespan="off")

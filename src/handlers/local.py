@@ -67,7 +67,7 @@ def _serve(env: Mapping[str, str]) -> None:
             f"HOST={settings.host!r}: anybody who reaches this address could use the service; set API_KEYS, listen on "
             "127.0.0.1, or set ALLOW_UNAUTHENTICATED=true."
         )
-    presets.shelf(settings.presets_dir)
+    presets.shelf(settings.presets_folder)
     ffmpeg = process.find_ffmpeg(settings.ffmpeg_path)
     with process.canary(settings.scratch) as found:
         version = process.ffmpeg_version(ffmpeg)

@@ -37,6 +37,8 @@ FULL = Stack(
         "EventBus": "default",
         "ApiKeysArn": "arn:aws:ssm:eu-central-1:123456789012:parameter/keys",
         "AlarmEmail": "ops@example.com",
+        "PresetsBucket": "media-presets",
+        "PresetsPrefix": "team/presets",
         "VpcId": "vpc-0a",
         "SubnetIds": "subnet-0a,subnet-0b",
         "EventsConcurrency": "10",
@@ -59,7 +61,6 @@ NOT_OF_FUNCTIONS = {
     "retry_delay_seconds": "the default is good",
     "default_preset": "set at run time, by PUT /ffmpeg/settings",
     "default_quality": "set at run time, by PUT /ffmpeg/settings",
-    "presets_dir": "a function has those of its package; there is no folder beside it",
     "allow_private_networks": "there are none to be opened",
     "host": "one machine's",
     "port": "one machine's",
@@ -70,7 +71,7 @@ NOT_OF_FUNCTIONS = {
     "upload_origins": "one machine's; the bucket has rules of its own",
     "upload_ttl_hours": "the default is good",
 }
-OF_THE_API = {"api_keys", "rate_limit_per_minute", "max_live_tasks_per_key"}  # nobody calls the others
+OF_THE_API = {"api_keys", "rate_limit_per_minute", "max_live_tasks_per_key", "presets_dir"}  # nobody calls the others
 # Settings that only functions have.
 NOT_OF_JOBS = {
     "link_ttl_seconds": "the worker makes no links",
@@ -129,6 +130,8 @@ def test_the_settings_can_be_read(stack: Stack, function: str) -> None:
     assert list(map(str, settings.destinations)) == (
         [] if stack is BARE else ["partner-bucket", "partner-bucket/incoming"]
     )
+    of_the_api = function == "ApiFunction" and stack is FULL
+    assert settings.presets_uri == ("s3://media-presets/team/presets" if of_the_api else None)
     assert settings.result_ttl_hours == (24 if stack is BARE else 720)
 
 

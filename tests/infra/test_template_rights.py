@@ -73,6 +73,8 @@ CALLERS: Mapping[str, set[str]] = {
     "S3UploadStore.received": {API},
     "S3UploadStore.finish": {API},
     "S3UploadStore.size": {API},
+    "S3PresetFolder._keys": {API},
+    "S3PresetFolder._text": {API},
     "BatchDispatcher.submit": {API, *CARE},
     "BatchDispatcher.look": {API, *CARE},  # the API after a cancel that was refused
     "BatchDispatcher.stop": {API, *CARE},
@@ -85,7 +87,7 @@ CALLERS: Mapping[str, set[str]] = {
 KEYS = "arn:aws:ssm:eu-central-1:123456789012:parameter/keys"
 # The managed policies and the policies apart that each role has, besides what is written at it.
 ATTACHED = {
-    API: ("SubmitJobs", "AttendDelivered", "ReadApiKeys"),
+    API: ("SubmitJobs", "AttendDelivered", "ReadApiKeys", "ReadPresets"),
     EVENTS: ("LookAfterTasks", "SubmitJobs", "AttendDelivered", "ReadWebhookSecret", "AnnounceEnds"),
     SWEEP: ("LookAfterTasks", "SubmitJobs", "AttendDelivered", "ReadWebhookSecret", "AnnounceEnds"),
     WORKER: ("ReadInputBuckets", "AttendDelivered", "Deliver"),
@@ -98,6 +100,7 @@ FULL = Stack(
         "WebhookSecretArn": "generate",
         "EventBus": "default",
         "ApiKeysArn": KEYS,
+        "PresetsBucket": "media-presets",
     }
 )
 ELSEWHERE = Stack({"OutputBucketName": "media-out"})
@@ -237,7 +240,7 @@ def test_a_role_may_do_in_the_buckets_of_others_what_it_may_do_in_ours(role: str
         actions = {action for action in statement["Action"] if action.startswith("s3:")}
         if statement["Sid"] in {"Delivered", "Deliver", "FindDelivered"}:
             theirs |= actions
-        elif statement["Sid"] != "Inputs":
+        elif statement["Sid"] not in {"Inputs", "Presets", "FindPresets", "Uploads"}:
             ours |= actions
     assert theirs == ours
     assert not any(statement["Sid"] in OF_OTHERS for statement in statements(ELSEWHERE, role))
@@ -277,6 +280,11 @@ def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role
         for action in statement["Action"]:
             if statement["Sid"] in OF_OTHERS:
                 assert found == OF_OTHERS[statement["Sid"]]
+            elif statement["Sid"] == "Presets":
+                assert (action, found) == ("s3:GetObject", {"arn:aws:s3:::media-presets/presets/*"})
+            elif statement["Sid"] == "FindPresets":
+                assert (action, found) == ("s3:ListBucket", {"arn:aws:s3:::media-presets"})
+                assert statement["Condition"] == {"StringEquals": {"s3:prefix": "presets/"}}
             elif action.startswith("s3:") and not action.startswith("s3:ListBucket"):
                 assert found == of_objects.get(statement["Sid"], {f"{bucket}/outputs/*"})
             else:

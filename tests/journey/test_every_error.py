@@ -51,6 +51,15 @@ def of_a_purged_task(door: Door) -> Answer:
     return door.ask("GET", f"/ffmpeg/result/{door.put(purged)}")
 
 
+def uploading(door: Door, *, size_bytes: int) -> Answer:
+    return door.ask("POST", "/ffmpeg/uploads", {"filename": "a.mp4", "size_bytes": size_bytes})
+
+
+def of_an_open_upload(door: Door) -> Answer:
+    upload_id = uploading(door, size_bytes=5).body["upload_id"]
+    return door.ask("POST", f"/ffmpeg/uploads/{upload_id}/complete", {})
+
+
 def too_often(door: Door) -> Answer:
     answers = [door.ask("GET", "/ffmpeg/tasks", headers=ALICE) for _ in range(3)]
     return answers[-1]
@@ -61,12 +70,19 @@ CASES: Mapping[str, Case] = {
     "COMMAND_NOT_ALLOWED": Case(registering(command="-i input.mp4 -report output.mp4")),
     "URL_NOT_ALLOWED": Case(registering(input_files={"input.mp4": "http://169.254.169.254/latest"})),
     "UNAUTHENTICATED": Case(lambda door: door.ask("GET", "/ffmpeg/tasks"), "keys"),
+    "PERMISSION_DENIED": Case(lambda door: door.ask("GET", "/ffmpeg/system", headers=ALICE), "keys"),
     "NOT_FOUND": Case(lambda door: door.ask("GET", "/ffmpeg/nothing")),
     "TASK_NOT_FOUND": Case(lambda door: door.ask("GET", "/ffmpeg/status/1f9e8d7c-0000-4000-8000-00000000ffff")),
+    "UPLOAD_NOT_FOUND": Case(lambda door: door.ask("GET", "/ffmpeg/uploads/1f9e8d7c-0000-4000-8000-00000000ffff")),
     "METHOD_NOT_ALLOWED": Case(lambda door: door.ask("GET", "/ffmpeg/register")),
     "TASK_NOT_READY": Case(of_a_task("GET", "result", Status.RUNNING)),
     "TASK_ENDED": Case(of_a_task("POST", "execute", Status.COMPLETED)),
     "IDEMPOTENCY_CONFLICT": Case(twice),
+    "UPLOAD_INCOMPLETE": Case(of_an_open_upload),
+    "SETTINGS_CHANGED": Case(
+        lambda door: door.ask("PUT", "/ffmpeg/settings", {"result_ttl_hours": 5}, headers={"If-Match": '"99"'})
+    ),
+    "FILE_TOO_LARGE": Case(lambda door: uploading(door, size_bytes=30 * 1024**3)),
     "RESULT_GONE": Case(of_a_purged_task),
     "REQUEST_TOO_LARGE": Case(registering(command="-i input.mp4 " + " " * MAX_BODY_BYTES)),
     "UNSUPPORTED_MEDIA_TYPE": Case(

@@ -142,7 +142,7 @@ def operation_of(head: bytes) -> str:
     named = {
         "POST": {"uploads": "CreateMultipartUpload", "uploadId": "CompleteMultipartUpload", "delete": "DeleteObjects"},
         "PUT": {"partNumber": "UploadPart", "": "PutObject"},
-        "GET": {"uploads": "ListMultipartUploads", "list-type": "ListObjectsV2"},
+        "GET": {"uploads": "ListMultipartUploads", "list-type": "ListObjectsV2", "": "GetObject"},
         "HEAD": {"": "HeadObject"},
         "DELETE": {"uploadId": "AbortMultipartUpload", "": "DeleteObject"},
     }[method.decode()]

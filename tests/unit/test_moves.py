@@ -70,6 +70,7 @@ CALLS: Mapping[str, Callable[[Task], Task]] = {
     ),
     "fail": lambda task: failed(task, ERROR),
     "noted": lambda task: moves.noted(task, fence=task.fence, note="on the CPU"),
+    "made": lambda task: moves.made(task, fence=task.fence, command="-i in.mp4 made.mp4"),
     "release": lambda task: moves.release(task, now=LATER, fence=task.fence),
     "lose": lambda task: moves.lose(task, now=LATER, fence=task.fence),
     "cancel": lambda task: moves.cancel(task, now=LATER),
@@ -82,7 +83,7 @@ CALLS: Mapping[str, Callable[[Task], Task]] = {
     "purged": lambda task: moves.purged(task, now=LATER),
     "delete": lambda task: moves.delete(task, now=LATER),
 }
-HELD = ["report", "noted", "complete", "fail", "release", "lose"]  # the moves of whoever holds the task
+HELD = ["report", "noted", "made", "complete", "fail", "release", "lose"]  # the moves of whoever holds the task
 
 # What DESIGN says, once more and in full: from where each move may start.
 ALLOWED = {
@@ -96,6 +97,7 @@ ALLOWED = {
     "complete": {"running"},
     "fail": {"running"},
     "noted": {"running"},
+    "made": {"running"},
     "release": {"running"},
     "lose": {"running"},
     "cancel": {"pending", "queued", "running"},
@@ -144,6 +146,7 @@ def test_who_holds_another_fence_may_do_nothing(move: str, fence: int) -> None:
         "complete": lambda: moves.complete(task, now=NOW, fence=fence, outputs=(), output_count=0, timings=TIMINGS),
         "fail": lambda: moves.fail(task, now=NOW, fence=fence, error=ERROR, timings=TIMINGS, retry_after=DELAY),
         "noted": lambda: moves.noted(task, fence=fence, note=""),
+        "made": lambda: moves.made(task, fence=fence, command=""),
         "release": lambda: moves.release(task, now=NOW, fence=fence),
         "lose": lambda: moves.lose(task, now=NOW, fence=fence),
     }

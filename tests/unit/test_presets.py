@@ -9,7 +9,7 @@ import pytest
 
 from core import presets
 from core.errors import InvalidArgument
-from core.ffmpeg import compute, fallback, preset
+from core.ffmpeg import compute, fallback, preset, preset_file
 from core.ffmpeg.form import Video
 from core.ffmpeg.preset import Parameter, Preset, PresetInvalid
 from core.ffmpeg.validate import check
@@ -67,7 +67,7 @@ def written(made: Preset, *, gpu: bool = False, output: str = "out.mp4", **given
 
 
 def test_a_file_becomes_a_preset() -> None:
-    made = preset.read("preview", PREVIEW)
+    made = preset_file.read("preview", PREVIEW)
     assert (made.name, made.summary, made.extensions) == ("preview", "A preview.", ("mp4",))
     assert made.video == Video(codec="h264", preset="fast")
     assert [(one.name, one.type, one.default, one.least, one.most, one.allowed) for one in made.parameters] == [
@@ -78,11 +78,11 @@ def test_a_file_becomes_a_preset() -> None:
         ("tune", "word", "film", None, None, ("film", "animation")),
         ("rate", "bitrate", "64k", 32000, 128000, ()),
     ]
-    preset.prove(made)
+    preset_file.prove(made)
 
 
 def test_its_gaps_are_filled_with_defaults() -> None:
-    assert written(preset.read("preview", PREVIEW)) == (
+    assert written(preset_file.read("preview", PREVIEW)) == (
         "-t 10 -i in.mov -vf scale=320:-2,eq=gamma=1 -c:v libx264 -preset fast -crf 28 -pix_fmt yuv420p "
         "-tune film -b:a 64k out.mp4"
     )
@@ -97,7 +97,7 @@ def test_its_gaps_are_filled_with_what_is_given() -> None:
         "tune": "animation",
         "rate": 96000,
     }
-    assert written(preset.read("preview", PREVIEW), gpu=True, **given) == (
+    assert written(preset_file.read("preview", PREVIEW), gpu=True, **given) == (
         "-t 3 -i in.mov -vf scale=640:-2,eq=gamma=1.25 -c:v h264_nvenc -preset p3 -rc vbr -cq 19 -b:v 0 "
         "-pix_fmt yuv420p -tune animation -b:a 96000 out.mp4"
     )
@@ -116,13 +116,13 @@ def test_its_gaps_are_filled_with_what_is_given() -> None:
 )  # fmt: skip
 def test_nothing_else_fills_a_gap(name: str, value: Any) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        written(preset.read("preview", PREVIEW), **{name: value})
+        written(preset_file.read("preview", PREVIEW), **{name: value})
     assert refused.value.details["field"].startswith("parameters.")
     assert len(json.dumps(refused.value.message)) < 700
 
 
 def test_a_refusal_says_what_would_do() -> None:
-    made = preset.read("preview", PREVIEW)
+    made = preset_file.read("preview", PREVIEW)
     cases: tuple[tuple[dict[str, Any], str, Any], ...] = (
         ({"rate": "9M"}, "parameters.rate must be a bit rate such as 128k, from 32k to 128k, not 9M.", None),
         ({"seconds": 0}, "parameters.seconds must be a whole number from 1 to 60, not 0.", None),
@@ -177,13 +177,13 @@ def test_the_output_has_the_extension_of_the_preset() -> None:
 def test_a_wrong_file_says_why(was: str, now: str, reason: str) -> None:
     assert was in PREVIEW
     with pytest.raises(PresetInvalid, match=reason.replace("{", r"\{")):
-        preset.read("preview", PREVIEW.replace(was, now, 1))
+        preset_file.read("preview", PREVIEW.replace(was, now, 1))
 
 
 @pytest.mark.parametrize("name", ["", "Preview", "a_b", "-a", "a" * 64, "ä"])
 def test_a_preset_has_a_plain_name(name: str) -> None:
     with pytest.raises(PresetInvalid, match="name"):
-        preset.read(name, PREVIEW)
+        preset_file.read(name, PREVIEW)
 
 
 @pytest.mark.parametrize(
@@ -198,12 +198,12 @@ def test_a_preset_has_a_plain_name(name: str) -> None:
 )
 def test_a_command_that_may_not_run_is_no_preset(was: str, now: str, reason: str) -> None:
     with pytest.raises(PresetInvalid, match=reason):
-        preset.prove(preset.read("preview", PREVIEW.replace(was, now, 1)))
+        preset_file.prove(preset_file.read("preview", PREVIEW.replace(was, now, 1)))
 
 
 @pytest.mark.parametrize("name", PACKAGED)
 def test_what_the_package_has_may_run_with_every_bound(name: str) -> None:
-    preset.prove(PACKAGED[name])
+    preset_file.prove(PACKAGED[name])
 
 
 @pytest.mark.parametrize("name", PACKAGED)
@@ -217,11 +217,13 @@ def test_what_uses_the_card_has_a_form_for_the_cpu(name: str) -> None:
 
 def test_the_package_has_the_presets_that_are_promised() -> None:
     assert list(PACKAGED) == [
-        "animated-webp", "audio-aac", "audio-mp3", "audio-opus", "av1-archive", "contact-sheet", "editing-proxy", "gif",
-        "hevc-archive", "hls-720p", "thumbnail", "web-mp4-1080p", "web-mp4-480p", "web-mp4-720p",
+        "animated-webp", "audio-aac", "audio-mp3", "audio-opus", "av1-archive", "contact-sheet", "dash-ladder",
+        "editing-proxy", "gif", "hevc-archive", "hls-720p", "hls-ladder", "loudness", "sprite", "thumbnail",
+        "web-mp4-1080p", "web-mp4-480p", "web-mp4-720p", "web-mp4-own-rate",
     ]  # fmt: skip
     assert {name for name, made in PACKAGED.items() if preset.uses_card(made)} == {
-        "av1-archive", "hevc-archive", "hls-720p", "web-mp4-1080p", "web-mp4-480p", "web-mp4-720p",
+        "av1-archive", "dash-ladder", "hevc-archive", "hls-720p", "hls-ladder", "web-mp4-1080p", "web-mp4-480p",
+        "web-mp4-720p", "web-mp4-own-rate",
     }  # fmt: skip
 
 

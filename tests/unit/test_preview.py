@@ -77,3 +77,14 @@ def test_what_extra_args_may_not_say_is_a_violation() -> None:
     found = preview(wanted, policy=urls.PUBLIC, max_output_bytes=1000, most_seconds=60)
     assert found.command is None
     assert [one["token"] for one in found.violations] == ["movie=/etc/passwd"]
+
+
+def test_what_the_worker_will_make_anew_is_said_to_be_so() -> None:
+    found = preview(written(preset="loudness"), policy=urls.PUBLIC, max_output_bytes=1000, most_seconds=60)
+    assert "loudnorm=I=-16:TP=-1.5:LRA=11" in (found.command or "")
+    assert found.warnings == (
+        "The preset loudness looks at the source: this is its command for one of which nothing is known, and the "
+        "worker makes another when it has probed it; the task then shows that.",
+    )
+    known_at_once = preview(written(preset="web-mp4-720p"), policy=urls.PUBLIC, max_output_bytes=1000, most_seconds=60)
+    assert known_at_once.warnings == ()

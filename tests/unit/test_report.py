@@ -54,6 +54,18 @@ def eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def test_reporter_shows_the_command_that_was_made_and_the_last_word_has_it_too(
+    store: CountingStore, claimed: Task
+) -> None:
+    with reporter(store, claimed) as reporting:
+        reporting.made("-i in.mp4 made.mp4")
+        eventually(lambda: store.get(claimed.task_id).command == "-i in.mp4 made.mp4")
+    with reporter(store, store.get(claimed.task_id)) as reporting:
+        reporting.made("-i in.mp4 again.mp4")
+        reporting.settle(lambda task, timings: moves.release(task, now=now(), fence=reporting.fence))
+    assert store.get(claimed.task_id).command == "-i in.mp4 again.mp4"
+
+
 def test_reporter_writes_stage_and_progress(store: CountingStore, claimed: Task) -> None:
     with reporter(store, claimed) as reporting:
         reporting.enter(Stage.TRANSCODING)

@@ -253,7 +253,9 @@ def wanted(upload_id: str = "one") -> Registration:
     return Registration(command="-i in.mp4 out.mp4", input_files=files, output_files=("out.mp4",))
 
 
-def registered(services: Services, mine: Uploads, task_id: str, *, now: datetime = NOW, **more: str) -> None:
+def registered(
+    services: Services, mine: Uploads, task_id: str, *, now: datetime = NOW, idempotency_key: str | None = None
+) -> None:
     register(
         services.store,
         wanted(),
@@ -262,7 +264,7 @@ def registered(services: Services, mine: Uploads, task_id: str, *, now: datetime
         correlation_id="c",
         now=now,
         uploads=mine,
-        **more,
+        idempotency_key=idempotency_key,
     )
 
 

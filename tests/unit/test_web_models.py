@@ -323,6 +323,7 @@ def test_every_parameter_of_a_preset_is_shown() -> None:
         "summary": "A light copy to edit with: ProRes Proxy and PCM in MOV. Never scaled up.",
         "extensions": ("mov",),
         "gpu": False,
+        "looks": None,
         "parameters": (
             {
                 "name": "height",
@@ -334,4 +335,15 @@ def test_every_parameter_of_a_preset_is_shown() -> None:
                 "allowed": (),
             },
         ),
+    }
+
+
+def test_what_a_preset_looks_for_in_the_source_is_shown() -> None:
+    shown = wire_options.shown_presets(presets.shelf(None)).presets
+    assert {preset.name: preset.looks for preset in shown if preset.looks} == {
+        "dash-ladder": "ladder",
+        "hls-ladder": "ladder",
+        "loudness": "loudness",
+        "sprite": "sprite",
+        "web-mp4-own-rate": "bitrate",
     }

@@ -9,6 +9,7 @@ all up to the last slash (tried: HLS with MPEG-TS and fMP4, %v with a master pla
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Literal
 
 from core.ffmpeg import formats, values
 from core.ffmpeg.command import Command, Input, Option, Output, last
@@ -16,10 +17,18 @@ from core.ffmpeg.option_rules import TAKES, Takes
 
 STATS_PREFIX = "ffmpeg2pass"  # ffmpeg's own default
 MAX_ALLOCATION_BYTES = 512 * 2**20  # of one block of memory; a 4K encode needs far less
+LogLevel = Literal["warning", "info"]  # filters say what they have measured in info
 EXTENSION = re.compile(r"\.([A-Za-z0-9]{1,8})$")
 
 
-def build(command: Command, *, inputs: Mapping[str, str], progress_fd: int, max_output_bytes: int) -> tuple[str, ...]:
+def build(
+    command: Command,
+    *,
+    inputs: Mapping[str, str],
+    progress_fd: int,
+    max_output_bytes: int,
+    log_level: LogLevel = "warning",
+) -> tuple[str, ...]:
     """All arguments after the program's name.
 
     `inputs` has, for each name in the command, the path of the file relative to the output folder (`../in/i0.mp4`).
@@ -27,7 +36,7 @@ def build(command: Command, *, inputs: Mapping[str, str], progress_fd: int, max_
     """
     return (
         *("-nostdin", "-hide_banner", "-y"),
-        *("-loglevel", "level+warning", "-nostats", "-max_alloc", str(MAX_ALLOCATION_BYTES)),
+        *("-loglevel", f"level+{log_level}", "-nostats", "-max_alloc", str(MAX_ALLOCATION_BYTES)),
         *("-progress", f"pipe:{progress_fd}", "-stats_period", "0.5"),
         *_options(command.global_options, inputs),
         *(token for source in command.inputs for token in _input(source, inputs)),

@@ -40,12 +40,15 @@ class VideoEncoder:
     pixel_formats: Mapping[str, str] = field(default_factory=dict)  # each format, and what this encoder calls it
     usual_pixels: str | None = None  # None: as near to the source as the encoder has it
     always: tuple[str, ...] = ()
+    # What keeps it from key frames of its own choosing, and makes each that is asked for one to begin with.
+    steady: tuple[str, ...] | None = None  # None: nothing does, so it cannot be in a ladder
 
 
 _X26X = _as_they_are(f"{' '.join(_SPEEDS)} placebo")
 _NVENC = _speeds("p1 p1 p1 p2 p3 p4 p6 p7 p7", own=_as_they_are("p1 p2 p3 p4 p5 p6 p7"))
 _CQ = ("-rc", "vbr", "-cq", "{}", "-b:v", "0")  # without a bit rate of 0 its default of 2 Mbit/s would be the limit
 _VBR = ("-rc", "vbr", "-b:v", "{}")
+_CARD_STEADY = ("-no-scenecut", "1", "-forced-idr", "1")
 _CARD_PIXELS = {"yuv420p": "yuv420p", "nv12": "nv12", "yuv444p": "yuv444p"}
 _CARD_TEN_BITS = {**_CARD_PIXELS, "yuv420p10le": "p010le", "p010le": "p010le"}
 
@@ -60,6 +63,7 @@ VIDEO: Mapping[str, VideoEncoder] = {
         profiles=words("baseline main high high10 high422 high444"),
         pixel_formats=_as_they_are("yuv420p yuv422p yuv444p yuv420p10le yuv422p10le yuv444p10le nv12"),
         usual_pixels="yuv420p",
+        steady=("-sc_threshold", "0", "-forced-idr", "1"),
     ),
     "libx265": VideoEncoder(
         codec="hevc",
@@ -72,6 +76,7 @@ VIDEO: Mapping[str, VideoEncoder] = {
         pixel_formats=_as_they_are(
             "yuv420p yuv422p yuv444p yuv420p10le yuv422p10le yuv444p10le yuv420p12le yuv422p12le yuv444p12le"
         ),
+        steady=("-x265-params", "scenecut=0:open-gop=0", "-forced-idr", "1"),
     ),
     "libsvtav1": VideoEncoder(
         codec="av1",
@@ -117,6 +122,7 @@ VIDEO: Mapping[str, VideoEncoder] = {
         profiles=words("baseline main high high444p"),
         pixel_formats=_CARD_PIXELS,
         usual_pixels="yuv420p",
+        steady=_CARD_STEADY,
     ),
     "hevc_nvenc": VideoEncoder(
         codec="hevc",
@@ -128,6 +134,7 @@ VIDEO: Mapping[str, VideoEncoder] = {
         presets=_NVENC,
         profiles=words("main main10 rext"),
         pixel_formats=_CARD_TEN_BITS,
+        steady=_CARD_STEADY,
     ),
     "av1_nvenc": VideoEncoder(
         codec="av1",

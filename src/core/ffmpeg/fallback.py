@@ -172,6 +172,8 @@ class _Encoding:
             yield replace(option, name="pix_fmt", value="yuv420p10le")
         elif self.encoder == "libx264":
             yield from self._of_x264(option, name, value)
+        elif self.encoder == "libx265" and name == "no-scenecut" and value in ON:
+            yield replace(option, name="x265-params", value="scenecut=0:open-gop=0")
 
     def _of_x264(self, option: Option, name: str, value: str) -> Iterator[Option]:
         if name == "coder":

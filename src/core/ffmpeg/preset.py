@@ -1,28 +1,29 @@
-"""A preset: a command with gaps, as data in TOML, and the typed values that may fill them.
+"""A preset: a command with gaps, as data (preset_file.py), and the typed values that may fill them.
 
 The command is split into words before a gap is filled, and a value is a number or one of the listed words: so none can
 end a word, begin an option or say anything of its own in a filter graph. What comes out is judged like any command.
+A preset that looks at the source (looks.py) has gaps that are filled by what that is, once it is known.
 """
 
 import re
 import shlex
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, NoReturn
 
-from core.errors import CommandNotAllowed, InvalidArgument
-from core.ffmpeg import codecs, form, validate, values
+from core.errors import InvalidArgument
+from core.ffmpeg import codecs, form, names, values
 from core.ffmpeg.command import shown
 from core.ffmpeg.form import Number, Video
+from core.ffmpeg.looks import LOOKS, Asked, Filling, Look
+from core.ffmpeg.loudness import Loudness
+from core.task import Media
 
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 GAP = re.compile(r"\{(\w*)\}")
-WORD = re.compile(r"[A-Za-z0-9][\w.-]{0,40}", re.ASCII)
 BITRATE = re.compile(r"\d{1,9}(?:\.\d{1,3})?[kM]?", re.ASCII)
 GIVEN = frozenset({"input", "output", "video"})  # the gaps that are no parameters
 QUALITY = "quality"
-KEYS = frozenset({"summary", "extensions", "command", "video", "quality", "parameters"})
+MOST_NAME = 80  # characters of an output beside which others are written that are called after it
 
 Value = int | float | str
 
@@ -48,58 +49,87 @@ class Preset:
     summary: str
     extensions: tuple[str, ...]  # one of which the output must have
     words: tuple[str, ...]  # the command, with its gaps
+    text: str = ""  # the file, as it was read
+    looks: str | None = None  # what it takes from the source: a key of LOOKS
+    measure: tuple[str, ...] = ()  # the command that runs before and measures, with its gaps
+    rungs: Mapping[int, int] = field(default_factory=dict)  # of a ladder: lines, and the most bits per second
     video: Video | None = None  # what the gap {video} is filled from; its encoder is chosen by the kind of worker
     parameters: tuple[Parameter, ...] = ()
 
 
-def read(name: str, text: str) -> Preset:
-    """The preset that a file says. Raises PresetInvalid."""
-    try:
-        data = tomllib.loads(text)
-        preset = _preset(name, data)
-    except tomllib.TOMLDecodeError as fault:
-        raise PresetInvalid(f"it is no TOML: {fault}") from None
-    except (KeyError, TypeError, AttributeError) as fault:
-        raise PresetInvalid(f"a field is missing or of the wrong kind: {fault}") from None
-    _check_gaps(preset)
-    return preset
+class Made(NamedTuple):
+    """The text of a command, not judged yet, and the names that it writes."""
+
+    text: str
+    written: tuple[str, ...]
 
 
-def prove(preset: Preset) -> None:
-    """Raise PresetInvalid unless its command may run, with the defaults and with each bound, on either worker."""
-    output = f"output.{preset.extensions[0]}"
-    for given in ({}, *_bounds(preset)):
-        for gpu in (False, True):
-            try:
-                text = command(preset, given, source="input.mp4", output=output, gpu=gpu)
-                validate.check(text, input_names=["input.mp4"], output_names=[output])
-            except CommandNotAllowed as refusal:
-                raise PresetInvalid(f"its command may not run: {refusal.message}") from None
-            except InvalidArgument as refusal:
-                raise PresetInvalid(refusal.message) from None
+def with_default(preset: Preset, given: Mapping[str, Any], quality: str | None) -> Mapping[str, Any]:
+    """What is given, and `quality` in the place of the preset's own, where it has that parameter and none is given."""
+    return {QUALITY: quality, **given} if quality and any(one.name == QUALITY for one in preset.parameters) else given
 
 
-def command(
-    preset: Preset, given: Mapping[str, Any], *, source: str, output: str, gpu: bool, quality: str | None = None
-) -> str:
-    """The text of the command that makes `output` of `source`, not judged yet. Raises InvalidArgument.
+def command(preset: Preset, given: Mapping[str, Any], *, source: str, output: str, gpu: bool) -> str:
+    """The text of the command that makes `output` of any `source`, not judged yet. Raises InvalidArgument."""
+    return made(preset, given, source=source, output=output, gpu=gpu).text
 
-    `quality` takes the place of the preset's own, where it has that parameter and none is given.
-    """
-    if quality and any(parameter.name == QUALITY for parameter in preset.parameters):
-        given = {QUALITY: quality, **given}
-    if output.rpartition(".")[2].lower() not in preset.extensions:
-        endings = " or ".join(f".{extension}" for extension in preset.extensions)
-        _refuse("output_filename", f"The output of {preset.name} ends in {endings}, unlike {shown(output)}.")
+
+def made(
+    preset: Preset,
+    given: Mapping[str, Any],
+    *,
+    source: str,
+    output: str,
+    gpu: bool,
+    media: Media | None = None,
+    measured: Loudness | None = None,
+) -> Made:
+    """The command for a source that is `media` and was `measured`, as far as that is known. Raises InvalidArgument."""
+    _check_output(preset, output)
     chosen = _chosen(preset, given)
-    filled = {name: value for name, value in chosen.items() if name != QUALITY}
-    words: list[str] = []
-    for word in preset.words:
-        if word == "{video}" and preset.video:
-            words += form.encoding(_with_quality(preset.video, chosen.get(QUALITY), gpu=gpu), gpu=gpu)
-        else:
-            words.append({"{input}": source, "{output}": output}.get(word) or _filled(word, filled))
-    return shlex.join(words)
+    video = preset.video and _with_quality(preset.video, chosen.get(QUALITY), gpu=gpu)
+    look = look_of(preset)
+    asking = asked(preset, given, output=output, gpu=gpu, media=media, measured=measured)
+    filling = look.fill(asking) if look else Filling()
+    if video and filling.bitrate:
+        video = replace(video, bitrate=filling.bitrate)
+    encoding = form.encoding(video, gpu=gpu) if video else ()
+    whole = {"input": (source,), "output": (output,), "video": encoding, **filling.words}
+    text = _text(preset.words, whole, {**chosen, **filling.values})
+    return Made(text, filling.written or (output,))
+
+
+def measuring(preset: Preset, given: Mapping[str, Any], *, source: str, output: str) -> Made | None:
+    """The command that measures `source`, where there is one. What it writes, under the name `output`, is of no use."""
+    if not preset.measure:
+        return None
+    whole = {"input": (source,), "output": (output,)}
+    return Made(_text(preset.measure, whole, _chosen(preset, given)), (output,))
+
+
+def asked(
+    preset: Preset,
+    given: Mapping[str, Any],
+    *,
+    output: str,
+    gpu: bool = False,
+    media: Media | None = None,
+    measured: Loudness | None = None,
+) -> Asked:
+    """What its look goes by. Raises InvalidArgument."""
+    encoder = codecs.video_encoder(preset.video.codec or "", gpu=gpu) if preset.video else None
+    return Asked(
+        chosen=_chosen(preset, given),
+        output=output,
+        rungs=preset.rungs,
+        encoder=encoder or "",
+        media=media,
+        measured=measured,
+    )
+
+
+def look_of(preset: Preset) -> Look | None:
+    return LOOKS[preset.looks] if preset.looks else None
 
 
 def uses_card(preset: Preset) -> bool:
@@ -111,8 +141,24 @@ def _with_quality(video: Video, quality: str | None, *, gpu: bool) -> Video:
     return form.with_quality(video, quality, gpu=gpu) if quality else video
 
 
-def _filled(word: str, chosen: Mapping[str, str]) -> str:
-    return GAP.sub(lambda gap: chosen[gap[1]], word)
+def _text(words: tuple[str, ...], whole: Mapping[str, tuple[str, ...]], chosen: Mapping[str, str]) -> str:
+    return shlex.join(word for gap in words for word in _filled(gap, whole, chosen))
+
+
+def _filled(word: str, whole: Mapping[str, tuple[str, ...]], chosen: Mapping[str, str]) -> tuple[str, ...]:
+    found = GAP.fullmatch(word)
+    if found and found[1] in whole:
+        return whole[found[1]]
+    return (GAP.sub(lambda gap: chosen[gap[1]], word),)
+
+
+def _check_output(preset: Preset, output: str) -> None:
+    if output.rpartition(".")[2].lower() not in preset.extensions:
+        endings = " or ".join(f".{extension}" for extension in preset.extensions)
+        _refuse("output_filename", f"The output of {preset.name} ends in {endings}, unlike {shown(output)}.")
+    if preset.looks and (names.is_pattern(output) or len(output) > MOST_NAME):
+        message = f"The output of {preset.name} needs a name without % and of at most {MOST_NAME} characters"
+        _refuse("output_filename", f"{message}, as others may be called after it.")
 
 
 def _chosen(preset: Preset, given: Mapping[str, Any]) -> dict[str, str]:
@@ -187,90 +233,3 @@ TYPES: Mapping[str, Callable[[Parameter, Any], str | None]] = {
     "bitrate": _bitrate,
     "word": _word,
 }
-
-
-# Reading.
-
-
-def _preset(name: str, data: Mapping[str, Any]) -> Preset:
-    if not NAME.fullmatch(name):
-        raise PresetInvalid("its name must be lower-case letters, digits and dashes")
-    _only(data, KEYS, "the preset")
-    video = Video(**data["video"]) if "video" in data else None
-    parameters = [_parameter(key, facts) for key, facts in data.get("parameters", {}).items()]
-    parameters[:0] = _quality(video, data.get("quality", "balanced"))
-    try:
-        words = tuple(shlex.split(data["command"]))
-    except ValueError as fault:
-        raise PresetInvalid(f"its command cannot be split into words: {fault}") from None
-    if not data["extensions"] or not all(isinstance(one, str) for one in data["extensions"]):
-        raise PresetInvalid("its extensions must be a list of words")
-    return Preset(
-        name=name,
-        summary=str(data["summary"]),
-        extensions=tuple(data["extensions"]),
-        words=words,
-        video=video,
-        parameters=tuple(parameters),
-    )
-
-
-def _quality(video: Video | None, default: str) -> Iterator[Parameter]:
-    """The parameter that each preset has whose encoder can be asked for a quality."""
-    if video is None:
-        return
-    encoder = codecs.video_encoder(video.codec or "", gpu=False)
-    if encoder is None:
-        raise PresetInvalid(f"its video.codec, {video.codec}, is none of {', '.join(codecs.ENCODES)}")
-    if default not in codecs.QUALITIES:
-        raise PresetInvalid(f"its quality must be one of {', '.join(codecs.QUALITIES)}")
-    if codecs.VIDEO[encoder].quality and video.crf is None and video.bitrate is None:
-        yield Parameter(
-            name=QUALITY,
-            type="word",
-            description="How much of the picture is kept, in the measure of the encoder.",
-            default=default,
-            allowed=codecs.QUALITIES,
-        )
-
-
-def _parameter(name: str, facts: Mapping[str, Any]) -> Parameter:
-    _only(facts, {field.name for field in fields(Parameter)} - {"name"}, f"the parameter {name}")
-    made = Parameter(name=name, **{**facts, "allowed": tuple(facts.get("allowed", ()))})
-    if made.type not in TYPES:
-        raise PresetInvalid(f"the type of the parameter {name} must be one of {', '.join(TYPES)}")
-    if name in GIVEN or name == QUALITY:
-        raise PresetInvalid(f"no parameter may be called {name}")
-    if made.type == "word" and not (made.allowed and all(WORD.fullmatch(word) for word in made.allowed)):
-        raise PresetInvalid(f"the parameter {name} needs a list of allowed words, of letters, digits and . _ -")
-    if TYPES[made.type](made, made.default) is None:
-        raise PresetInvalid(f"the default of the parameter {name} is not within its own bounds")
-    return made
-
-
-def _only(data: Mapping[str, Any], known: "frozenset[str] | set[str]", what: str) -> None:
-    if unknown := set(data) - known:
-        raise PresetInvalid(f"{what} has the unknown field {min(unknown)}")
-
-
-def _check_gaps(preset: Preset) -> None:
-    """Whether each parameter has its gap, each gap its parameter, and none stands where an option is named."""
-    gaps = [(word, gap) for word in preset.words for gap in GAP.findall(word)]
-    known = {parameter.name for parameter in preset.parameters} - {QUALITY}
-    for word, gap in gaps:
-        if gap not in known | GIVEN:
-            raise PresetInvalid(f"its command has the gap {{{gap}}}, and there is no such parameter")
-        if word.startswith("-") or (gap in GIVEN and word != f"{{{gap}}}"):
-            raise PresetInvalid(f"the gap {{{gap}}} may not stand in {word}")
-    there = {gap for _, gap in gaps}
-    needed = known | {"input", "output"} | ({"video"} if preset.video else set())
-    if missing := needed - there or (there & {"video"} if not preset.video else set()):
-        raise PresetInvalid(f"its command and its fields disagree about {{{min(missing)}}}")
-
-
-def _bounds(preset: Preset) -> Iterator[dict[str, Value]]:
-    for parameter in preset.parameters:
-        ends: tuple[Value | None, ...] = parameter.allowed or (parameter.least, parameter.most)
-        for end in ends:
-            if end is not None:
-                yield {parameter.name: int(end) if parameter.type == "bitrate" else end}

@@ -6,7 +6,7 @@ count what was written, have their say too, and the lower of the two is the trut
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from core.ffmpeg.expect import Expected, expected, seconds
 from core.task import Progress
@@ -31,6 +31,17 @@ class Meter:
             return None
         report, self._report = self._report, {}
         return _progress(report, self.expected)
+
+
+def part(progress: Progress, index: int, of: int) -> Progress:
+    """The progress of one run as that of all `of`, each of which counts alike; `index` is its number, from 0.
+
+    What a run writes is the task's only if it is the last.
+    """
+    percent = None if progress.percent is None else round((100 * index + progress.percent) / of, 1)
+    if index + 1 < of:
+        return Progress(percent=percent, speed=progress.speed)
+    return replace(progress, percent=percent)
 
 
 def _progress(report: dict[str, str], expected: Expected) -> Progress:

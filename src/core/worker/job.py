@@ -20,7 +20,6 @@ from threading import Event
 
 from core import destination, moves, urls, workers
 from core.errors import (
-    CommandNotAllowed,
     InvalidArgument,
     ServiceError,
     TaskChanged,
@@ -28,16 +27,17 @@ from core.errors import (
     TaskNotFound,
     TaskNotReady,
 )
-from core.ffmpeg import build, compute, failure, fallback, probe, validate
+from core.ffmpeg import build, compute, failure, fallback, probe, progress
 from core.ffmpeg.command import Command
 from core.ports import Services
 from core.settings import Settings
-from core.task import Failure, FailureCode, Media, Output, Stage, Status, Task, Timings
+from core.task import Failure, FailureCode, Media, Output, Progress, Stage, Status, Task, Timings
 from core.worker import (
     collect,
     fetch,
     fetch_object,
     fetch_upload,
+    planned,
     presence,
     process,
     sandbox,
@@ -213,7 +213,8 @@ def _folder(worker: Worker, task: Task) -> Iterator[Folder]:
 
 def _transcoded(worker: Worker, task: Task, folder: Folder, reporter: Reporter, journal: Journal) -> tuple[Output, ...]:
     _check_destination(worker, task)
-    command = _on_what_is_here(worker, task, reporter, journal)
+    command = planned.known(task)
+    refusal = _refusal(worker, task, command)  # before anything is fetched
     examine = collect.examiner(worker.prober, folder.root, sandbox.for_prober(worker.layers, folder))
     local_names = _download(worker, task, folder)
     media = {name: _examined(folder.inputs / local, name, examine) for name, local in local_names.items()}
@@ -229,7 +230,11 @@ def _transcoded(worker: Worker, task: Task, folder: Folder, reporter: Reporter, 
         settings=worker.settings,
         timeout_seconds=task.timeout_seconds,
     )
-    _run(wanted, worker, task, reporter, journal)
+    wanted, runs = _made(wanted, task, worker, reporter, journal)
+    if refusal:
+        wanted = replace(wanted, command=_cpu_form(wanted.command, reporter, journal, why=refusal))
+    _run(wanted, worker, task, reporter, journal, runs=runs)
+    planned.write_beside(task, folder.outputs, known, examine)
     reporter.enter(Stage.UPLOADING)
     files = collect.collect(folder.outputs, task.output_files, examine=examine)
     prefix = f"{worker.services.folder(task)}/{task.fence}"
@@ -245,31 +250,41 @@ def _check_destination(worker: Worker, task: Task) -> None:
         raise TaskFailed.of(FailureCode.UPLOAD_FAILED, message, retryable=False, details=refusal.details) from refusal
 
 
-def _checked(task: Task) -> Command:
-    """The command, judged again: a stored row is input too."""
-    try:
-        return validate.check(task.command, input_names=task.input_files, output_names=task.output_files)
-    except CommandNotAllowed as refusal:
-        raise TaskFailed.of(
-            FailureCode.TRANSCODE_FAILED, f"The command is not allowed: {refusal.message}", details=refusal.details
-        ) from refusal
-
-
-def _on_what_is_here(worker: Worker, task: Task, reporter: Reporter, journal: Journal) -> Command:
-    """The command, or its CPU form where it is known beforehand that it will be needed. Raises TaskFailed."""
-    command = _checked(task)
+def _refusal(worker: Worker, task: Task, command: Command) -> str | None:
+    """Why it is known beforehand that the CPU form will be needed; None when it is not. Raises TaskFailed."""
     refusal = compute.refusal(command, worker.cards if task.compute == "gpu" else ())
-    if refusal is None:
-        return command
-    if not task.gpu_fallback:
-        # On one machine it will be no other at the next try.
-        retryable = False if worker.settings.backend == "local" else None
-        raise TaskFailed.of(
-            FailureCode.GPU_UNAVAILABLE,
-            f"{refusal} Use libx264, libx265 or libsvtav1, or allow gpu_fallback.",
-            retryable=retryable,
-        )
-    return _cpu_form(command, reporter, journal, why=refusal)
+    if refusal is None or task.gpu_fallback:
+        return refusal
+    # On one machine it will be no other at the next try.
+    retryable = False if worker.settings.backend == "local" else None
+    raise TaskFailed.of(
+        FailureCode.GPU_UNAVAILABLE,
+        f"{refusal} Use libx264, libx265 or libsvtav1, or allow gpu_fallback.",
+        retryable=retryable,
+    )
+
+
+def _made(
+    wanted: transcode.Transcode, task: Task, worker: Worker, reporter: Reporter, journal: Journal
+) -> tuple[transcode.Transcode, int]:
+    """The transcode with the command that the task's recipe becomes, if it has one; and how many runs that makes."""
+    if task.recipe is None:
+        return wanted, 1
+    planned.refuse_unfit(task, task.recipe, wanted.media)
+    said, runs = None, 1
+    if measuring := planned.measuring(task, task.recipe):
+        first = replace(wanted, command=measuring, log_level="info")
+        runs = 2
+        follow = _followed(reporter, 0, runs)
+        said = transcode.run(first, on_progress=follow, journal=journal, stop=worker.stop)
+        sandbox.clear(wanted.folder)
+    command = planned.made(task, task.recipe, wanted.media, said)
+    reporter.made(command.text)
+    return replace(wanted, command=command), runs
+
+
+def _followed(reporter: Reporter, index: int, of: int) -> Callable[[Progress], None]:
+    return lambda news: reporter.progressed(progress.part(news, index, of))
 
 
 def _cpu_form(command: Command, reporter: Reporter, journal: Journal, *, why: str) -> Command:
@@ -283,10 +298,13 @@ def _cpu_form(command: Command, reporter: Reporter, journal: Journal, *, why: st
     return form
 
 
-def _run(wanted: transcode.Transcode, worker: Worker, task: Task, reporter: Reporter, journal: Journal) -> None:
+def _run(
+    wanted: transcode.Transcode, worker: Worker, task: Task, reporter: Reporter, journal: Journal, *, runs: int
+) -> None:
     """Transcode; once more in the CPU form when the card refuses and the caller allows it."""
+    follow = _followed(reporter, runs - 1, runs)
     try:
-        transcode.run(wanted, on_progress=reporter.progressed, journal=journal, stop=worker.stop)
+        transcode.run(wanted, on_progress=follow, journal=journal, stop=worker.stop)
     except TaskFailed as failed:
         asked = task.gpu_fallback and compute.needs(wanted.command) == "gpu"
         if not asked or not failure.is_refused_by_gpu(failed.failure):
@@ -294,7 +312,7 @@ def _run(wanted: transcode.Transcode, worker: Worker, task: Task, reporter: Repo
         form = _cpu_form(wanted.command, reporter, journal, why=failed.failure.message)
         sandbox.clear(wanted.folder)
         again = replace(wanted, command=form)
-        transcode.run(again, on_progress=reporter.progressed, journal=journal, stop=worker.stop)
+        transcode.run(again, on_progress=follow, journal=journal, stop=worker.stop)
 
 
 def _download(worker: Worker, task: Task, folder: Folder) -> dict[str, str]:

@@ -53,6 +53,7 @@ class Reporter:
         self._progress = Progress()
         self._timings = Timings()
         self._note: str | None = None
+        self._command: str | None = None
         self._stage_began = time.monotonic()
         self._lock = threading.Lock()
         self._news = threading.Event()
@@ -84,6 +85,12 @@ class Reporter:
         """Keep with the attempt what it does otherwise than asked; the last word has it too."""
         with self._lock:
             self._note = text
+        self._news.set()
+
+    def made(self, command: str) -> None:
+        """Show the command that the task has become, now that the source is known."""
+        with self._lock:
+            self._command = command
         self._news.set()
 
     def settle(self, move: Callable[[Task, Timings], Task]) -> Task:
@@ -144,6 +151,8 @@ class Reporter:
         return moves.report(task, now=self._now(), fence=self.fence, stage=stage, progress=progress, timings=timings)
 
     def _noted(self, task: Task) -> Task:
+        if self._command:
+            task = moves.made(task, fence=self.fence, command=self._command)
         return moves.noted(task, fence=self.fence, note=self._note) if self._note else task
 
     def _write(self, move: Callable[[Task], Task]) -> Task:

@@ -32,6 +32,7 @@ class Transcode:
     ffmpeg: str
     layers: sandbox.Layers
     settings: Settings
+    log_level: build.LogLevel = "warning"
     timeout_seconds: int | None = None  # what the task allows itself, within what the settings do
 
     @property
@@ -40,8 +41,10 @@ class Transcode:
         return min(self.timeout_seconds or most, most)
 
 
-def run(wanted: Transcode, *, on_progress: Callable[[Progress], None], journal: Journal, stop: Event) -> None:
-    """Run ffmpeg to its end. Raises TaskFailed with why there is no result, or Stopped."""
+def run(
+    wanted: Transcode, *, on_progress: Callable[[Progress], None], journal: Journal, stop: Event
+) -> tuple[str, ...]:
+    """Run ffmpeg to its end; gives what it said. Raises TaskFailed with why there is no result, or Stopped."""
     command, folder, settings = wanted.command, wanted.folder, wanted.settings
     paths = {name: f"../{folder.inputs.name}/{local}" for name, local in wanted.inputs.items()}
     meter = progress.Meter(progress.expected(command, wanted.media))
@@ -59,7 +62,7 @@ def run(wanted: Transcode, *, on_progress: Callable[[Progress], None], journal: 
 
     try:
         ended = process.run(
-            lambda pipe: [wanted.ffmpeg, *_arguments(command, settings, inputs=paths, pipe=pipe)],
+            lambda pipe: [wanted.ffmpeg, *_arguments(wanted, inputs=paths, pipe=pipe)],
             rules=sandbox.for_ffmpeg(
                 wanted.layers, wanted.ffmpeg, folder, max_file_bytes=settings.max_output_bytes + MAX_INDEX_BYTES
             ),
@@ -85,10 +88,14 @@ def run(wanted: Transcode, *, on_progress: Callable[[Progress], None], journal: 
     if ended.exit_code != 0:
         raise TaskFailed(failure.explain(exit_code=ended.exit_code, log=ended.log, names=shown))
     _refuse_cut_off(folder, settings)
+    return ended.log
 
 
-def _arguments(command: Command, settings: Settings, *, inputs: Mapping[str, str], pipe: int) -> tuple[str, ...]:
-    return build.build(command, inputs=inputs, progress_fd=pipe, max_output_bytes=settings.max_output_bytes)
+def _arguments(wanted: Transcode, *, inputs: Mapping[str, str], pipe: int) -> tuple[str, ...]:
+    most = wanted.settings.max_output_bytes
+    return build.build(
+        wanted.command, inputs=inputs, progress_fd=pipe, max_output_bytes=most, log_level=wanted.log_level
+    )
 
 
 def _refuse_cut_off(folder: Folder, settings: Settings) -> None:

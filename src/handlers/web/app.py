@@ -89,7 +89,7 @@ def create_app(
         new_id=new_id,
         count=count,
         machine=machine,
-        live=live or LiveSettings(services.records, settings),
+        live=live or LiveSettings(services.records, settings, services.presets),
     )
     app = _Api(
         operations,

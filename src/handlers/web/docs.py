@@ -31,7 +31,8 @@ Name a media URL and the ffmpeg command that you want, in two requests; read the
 3. `GET /ffmpeg/status/{{task_id}}` shows how far it is and, when it is completed, links to the outputs.
 
 **Without ffmpeg's words.** `options` say by field what is wished, and a `preset` (`GET /ffmpeg/presets`) is a command
-kept ready; either takes the place of `command`, and the task shows the command that it became.
+kept ready; either takes the place of `command`, and the task shows the command that it became. For a preset that
+`looks` at the source, such as a ladder for HLS, the worker makes it.
 
 **Files of your own.** `POST /ffmpeg/uploads` takes them in parts, past the API; `upload:ID` is then an input's URL.
 
@@ -99,6 +100,7 @@ REGISTER: dict[str, Any] = {
     "summary": "Register a task",
     "description": "Checks the command, the names and the URLs, without fetching anything, and stores the task as "
     "`pending`. `options` and a `preset` become a command first, which the task then shows. "
+    "A preset that looks at the source becomes one for any source; the worker makes the real one. "
     "Nothing runs before it is executed; `?execute=true` does both in one call. With an `Idempotency-Key`, "
     "the same request can be sent again without making a second task.",
     "status_code": 201,
@@ -155,7 +157,8 @@ PRESETS: dict[str, Any] = {
     "tags": ["Tasks"],
     "summary": "List the presets",
     "description": "The commands that are kept ready, by name, each with its parameters: what they are, what they are "
-    "where nothing is said, and what they may be.",
+    "where nothing is said, and what they may be. With `looks`, the worker looks at the source before it makes the "
+    "command.",
     "status_code": 200,
     "responses": {
         200: _answer(options.Presets, "Every preset.", {"presets": examples.PRESETS}),

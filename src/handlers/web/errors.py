@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from core import errors
 
@@ -127,11 +128,18 @@ async def _on_invalid_request(_: Request, error: Exception) -> Response:
     return answer(invalid(error.errors()))
 
 
-async def _on_framework_error(_: Request, error: Exception) -> Response:
+async def _on_framework_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 400:  # JSON that is nested too deep, or text in another encoding
         return answer(errors.InvalidArgument(_UNREADABLE_BODY, details={"field": "body"}))
-    return answer(_FRAMEWORK.get(error.status_code, errors.InternalError)(), headers=error.headers)
+    headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
+    return answer(_FRAMEWORK.get(error.status_code, errors.InternalError)(), headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """What the path takes. The framework knows a route for each method, and names that of the first alone."""
+    here = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in here for method in route.methods or ()})
 
 
 def invalid(faults: Iterable[Mapping[str, Any]]) -> errors.InvalidArgument:

@@ -237,6 +237,7 @@ PRESETS: dict[str, Any] = {
             "summary": "MP4 for the web, at most 720 lines: H.264 and AAC. Never scaled up.",
             "extensions": ["mp4", "m4v"],
             "gpu": True,
+            "looks": None,
             "parameters": [
                 {
                     **_BOUNDS,

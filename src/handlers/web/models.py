@@ -116,7 +116,10 @@ class Task(Wire):
     status: domain.Status
     stage: domain.Stage | None = Field(description="Only while running.")
     progress: Progress
-    command: str = Field(description="The command as it was understood.")
+    command: str = Field(
+        description="The command as it was understood. Of a preset that looks at the source: for any source, until the "
+        "worker has looked at this one; then the one that it runs."
+    )
     input_files: dict[str, str] = Field(description="Query strings are never shown: they may hold secrets.")
     output_files: tuple[str, ...] = Field(description="The names as registered.")
     outputs: tuple[Output, ...] = Field(

@@ -142,6 +142,10 @@ class Preset(Wire):
     summary: str
     extensions: tuple[str, ...] = Field(description="One of which the output must have.")
     gpu: bool = Field(description="Whether `compute` gpu has it encoded by the card.")
+    looks: str | None = Field(
+        description="What the worker looks for in the source before it makes the command: ladder, bitrate, loudness or "
+        "sprite. Null where the command is known at once."
+    )
     parameters: tuple[Parameter, ...]
 
 
@@ -159,6 +163,7 @@ def shown_presets(found: Mapping[str, "DomainPreset"]) -> Presets:
                 summary=preset.summary,
                 extensions=preset.extensions,
                 gpu=uses_card(preset),
+                looks=preset.looks,
                 parameters=tuple(Parameter.model_validate(one) for one in preset.parameters),
             )
             for preset in found.values()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Lock
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Path, Query, Request
 from pydantic import BaseModel
@@ -33,6 +33,9 @@ from core.settings import Settings
 from core.task import Status, Task
 from handlers.web import admin, cursors, log_keys, models, options, registration, uploads
 from handlers.web.sign_in import caller
+
+if TYPE_CHECKING:
+    from core.presets import Own
 
 # How often progress is stored, and so how soon it is worth asking again.
 POLL_SECONDS = {"local": 1, "aws": 5}
@@ -106,6 +109,11 @@ class Operations:
         services, settings = self.all_services, self.settings
         return uploads.UploadOperations(services=services, settings=settings, clock=self.clock, new_id=self.new_id)
 
+    @property
+    def _own_presets(self) -> "Own":
+        """Where the operator has more than those of the package."""
+        return self.all_services.presets or self.settings.presets_folder
+
     def register(
         self, body: registration.Registration, execute: ExecuteToo = False, idempotency_key: IdempotencyKey = None
     ) -> Response:
@@ -120,6 +128,7 @@ class Operations:
             idempotency_key=idempotency_key,
             key_name=caller().name,
             uploads=self.of_uploads.uploads(caller()),
+            own_presets=self._own_presets,
         )
         log_keys.note(task_id=task.task_id)
         if not again:
@@ -138,17 +147,17 @@ class Operations:
             policy=settings.url_policy,
             max_output_bytes=settings.max_output_bytes,
             most_seconds=settings.task_timeout_seconds,
-            presets_dir=settings.presets_dir,
             destinations=settings.destinations,
             default=Defaults.of(settings),
             upload_fault=lambda upload_id: self.of_uploads.uploads(asking).fault(upload_id, now=self.clock()),
+            own_presets=self._own_presets,
         )
         return _json(models.shown_preview(found), 200)
 
     def presets(self) -> Response:
         from core import presets  # only here: most callers never ask
 
-        return _json(options.shown_presets(presets.shelf(self.settings.presets_dir)), 200)
+        return _json(options.shown_presets(presets.shelf(self._own_presets)), 200)
 
     def execute(self, task_id: TaskId) -> Response:
         return self._shown(self._executed(_checked(task_id)), 202)
