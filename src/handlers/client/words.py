@@ -111,18 +111,17 @@ def _parameter(one: Json) -> str:
 
 
 def preview(found: Json) -> str:
-    """What validate says, in words."""
+    """What validate says, in words: all but the arguments, of which the service adds many."""
     if not found["valid"]:
-        return "\n".join(("Not allowed:", *violations(found["violations"])))
+        return "\n".join(("Not allowed:", *_violations(found["violations"])))
     facts = [f"command    {found['command']}", f"runs on    {found['compute']}"]
     if found.get("cpu_command"):
         facts.append(f"or as      {found['cpu_command']}")
-    facts.append(f"arguments  {' '.join(found['arguments'])}")
     return "\n".join(facts + [f"warning    {text}" for text in found["warnings"]])
 
 
-def violations(found: Sequence[Json]) -> list[str]:
-    return [f"  {one['token']}: {one['reason']}" for one in found]
+def _violations(found: Sequence[Json]) -> list[str]:
+    return [f"  {one['token']}: {one['reason']}" if one["token"] else f"  {one['reason']}" for one in found]
 
 
 def health(found: Json) -> str:
@@ -135,8 +134,8 @@ def health(found: Json) -> str:
 def fault(message: str, details: Json) -> str:
     """What went wrong, for a person: the sentence, what is wrong in the command, and the log's end."""
     lines = [message]
-    if details.get("violations"):
-        lines += violations(details["violations"])
+    if len(found := details.get("violations", ())) > 1:  # the first is in the message
+        lines += _violations(found)
     if details.get("log"):
         lines += ["The end of ffmpeg's log:", *(f"  {line}" for line in details["log"][-LOG_LINES:])]
     if details.get("task_id"):
