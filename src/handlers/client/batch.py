@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handlers.client.api import Api
-from handlers.client.faults import Fault, Interrupted
+from handlers.client.faults import HOPELESS, Fault, Interrupted
 from handlers.client.progress import Board
 from handlers.client.request import Order
 from handlers.client.run import Done, carry_out
 
 LEAVE_SECONDS = 15.0  # for those under way to be canceled
-_HOPELESS = frozenset({"UNREACHABLE", "NOT_THE_SERVICE", "UNAUTHENTICATED"})
 
 
 @dataclass(kw_only=True)
@@ -74,7 +73,7 @@ class _Batch:
         except Fault as fault:
             item.fault = fault
             line = self.told(item)
-            if fault.code in _HOPELESS:
+            if fault.code in HOPELESS:
                 self.waiting.clear()
         finally:
             with self.lock:

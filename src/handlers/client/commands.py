@@ -1,14 +1,13 @@
 """The commands about tasks that there are, about the service, and about this command itself."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from handlers.client import config, flags, words
-from handlers.client.faults import UNREACHABLE, Usage
+from handlers.client.faults import DONE, TASK_FAILED, UNREACHABLE, Usage
 
 PAGE = 200  # the most that the service lists at once
 
@@ -28,7 +27,7 @@ def status(*, way: flags.Way, task_id: str) -> None:
 @click.command()
 @_TASK
 @flags.of_service
-def watch(*, way: flags.Way, task_id: str) -> None:
+def watch(*, way: flags.Way, task_id: str) -> int:
     """Follow a task to its end. Ctrl-C leaves it as it is.
 
     With --json a line for each change. The exit code is 0 when it has completed, else 1.
@@ -47,9 +46,8 @@ def watch(*, way: flags.Way, task_id: str) -> None:
         shown.finish(row, "")
     if not way.as_json:
         click.echo(words.task(task))
-    elif task["status"] != "completed":
-        sys.exit(1)  # the last line has said why
-    check_completed(task)
+        check_completed(task)
+    return DONE if task["status"] == "completed" else TASK_FAILED
 
 
 @click.command("list")
@@ -128,13 +126,12 @@ def presets(*, way: flags.Way) -> None:
 
 @click.command()
 @flags.of_service
-def health(*, way: flags.Way) -> None:
+def health(*, way: flags.Way) -> int:
     """Say whether the service is fit to work."""
     with flags.service(way) as api:
         found = api.health()
     flags.show(way, found, words.health(found))
-    if found["status"] != "healthy":
-        sys.exit(UNREACHABLE)
+    return DONE if found["status"] == "healthy" else UNREACHABLE
 
 
 @click.command()

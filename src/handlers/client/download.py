@@ -28,13 +28,22 @@ class _Cut(Exception):
     """The answer broke off, or was none to go on with."""
 
 
-def fetch(output: Json, target: Path, *, link: Callable[[], str], force: bool, stop: Stop, seen: Seen) -> None:
+def fetch(
+    output: Json,
+    target: Path,
+    *,
+    link: Callable[[], str],
+    force: bool,
+    stop: Stop,
+    seen: Seen,
+    tries: int = TRIES,
+) -> None:
     """Store `output` at `target`. `link` gives a fresh link where the output's own has expired. Raises Fault."""
     part = target.with_name(f".{secrets.token_hex(6)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with part.open("xb") as file:
-            _Download(output, file, link, stop, seen).whole()
+            _Download(output, file, link, stop, seen, tries).whole()
         _publish(part, target, force=force)
     except OSError as error:
         raise Fault(f"{target} cannot be written: {error.strerror}.") from error
@@ -67,6 +76,7 @@ class _Download:
     link: Callable[[], str]
     stop: Stop
     seen: Seen
+    tries: int
     etag: str | None = field(default=None, init=False)
     got: int = field(default=0, init=False)
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256, init=False)
@@ -85,7 +95,7 @@ class _Download:
                 if self.got == size:
                     break
                 vain = 0 if self.got > before else vain + 1
-                if vain == TRIES:
+                if vain == self.tries:
                     raise Unreachable(
                         f"{self.output['filename']} could not be fetched whole: {fault}", code="DOWNLOAD_CUT"
                     )

@@ -14,6 +14,9 @@ REFUSED = 4
 LOCAL_TROUBLE = 5
 INTERRUPTED = 128  # and the number of the signal: 130 for Ctrl-C
 
+# With these, nothing else that is asked of the service will be done either.
+HOPELESS = frozenset({"UNREACHABLE", "NOT_THE_SERVICE", "UNAUTHENTICATED"})
+
 
 class Fault(Exception):
     """The command did not do what it was asked; the message says why, and what to do."""

@@ -10,7 +10,7 @@ from uuid import uuid4
 import click
 
 from handlers.client import flags, words
-from handlers.client.faults import TaskFailed, Usage
+from handlers.client.faults import DONE, HOPELESS, REFUSED, TASK_FAILED, Usage
 from handlers.client.request import INPUT, OUTPUT, Order, Source, Wish, order, target_for
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def batch(
     force: bool,
     quiet: bool,
     **given: Any,
-) -> None:
+) -> int:
     """Transcode many, several at a time, each to a file of its own.
 
     A --command has {input} and {output} in the place of the names.
@@ -95,7 +95,7 @@ def batch(
     if wanted:
         with board(as_json=way.as_json, quiet=quiet) as shown, flags.service(way, say=shown.say, own=True) as api:
             items = carry_out_all(api, wanted, at_once=jobs, board=shown, force=force, told=_line)
-    _sum_up(way, items, skipped=len(orders) - len(wanted))
+    return _sum_up(way, items, skipped=len(orders) - len(wanted))
 
 
 @click.command()
@@ -144,7 +144,7 @@ def submit(
 @click.option("--output", "outputs", multiple=True, metavar="NAME", help="A result's name; repeatable.")
 @flags.of_transcode
 @flags.of_service
-def validate(*, way: flags.Way, inputs: Sequence[str], outputs: Sequence[str], **given: Any) -> None:
+def validate(*, way: flags.Way, inputs: Sequence[str], outputs: Sequence[str], **given: Any) -> int:
     """Say what ffmpeg would be told, or all that is wrong; nothing is sent or run.
 
     Takes what `run` takes. A file here need not be there yet.
@@ -153,8 +153,7 @@ def validate(*, way: flags.Way, inputs: Sequence[str], outputs: Sequence[str], *
     with flags.service(way, own=True) as api:
         found = api.validate(asked.registration({one.name: _standing_for(one) for one in asked.sources}))
     flags.show(way, found, words.preview(found))
-    if not found["valid"]:
-        sys.exit(4)
+    return DONE if found["valid"] else REFUSED
 
 
 def _standing_for(source: Source) -> str:
@@ -203,13 +202,14 @@ def _line(item: "Item") -> str:
     return f"failed  {item.order.label}: {item.fault}"
 
 
-def _sum_up(way: flags.Way, items: "Sequence[Item]", *, skipped: int) -> None:
+def _sum_up(way: flags.Way, items: "Sequence[Item]", *, skipped: int) -> int:
     states = [item.status for item in items]
     counts = {name: states.count(name) for name in ("completed", "failed", "not begun")} | {"skipped": skipped}
     said = [", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"]
     said += [f"  {item.order.label}: {item.fault}" for item in items if item.fault]
     body = {"items": [item.shown() for item in items], **{name.replace(" ", "_"): n for name, n in counts.items()}}
     flags.show(way, body, "\n".join(said))
-    lost = next((item.fault for item in items if item.fault and item.fault.exit_code > TaskFailed.exit_code), None)
-    if len(states) != states.count("completed"):
-        sys.exit(lost.exit_code if lost and "not begun" in states else TaskFailed.exit_code)
+    if len(states) == states.count("completed"):
+        return DONE
+    lost = next((item.fault.exit_code for item in items if item.fault and item.fault.code in HOPELESS), TASK_FAILED)
+    return lost if "not begun" in states else TASK_FAILED

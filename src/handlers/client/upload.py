@@ -30,13 +30,13 @@ Seen = Callable[[int, int], None]
 """Is told how many bytes are there, and how many there will be."""
 
 
-def send(api: Api, path: Path, *, seen: Seen) -> str:
+def send(api: Api, path: Path, *, seen: Seen, tries: int = TRIES) -> str:
     """The URL of the file as an input. Raises Fault."""
     with _opened(path) as file:
         before = os.fstat(file.fileno())
         upload = api.open_upload(path.name, before.st_size)
         try:
-            sending = _Sending(api, file.fileno(), upload, seen, before.st_size)
+            sending = _Sending(api, file.fileno(), upload, seen, before.st_size, tries)
             _complete(api, sending)
             after = os.fstat(file.fileno())
             if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
@@ -94,6 +94,7 @@ class _Sending:
     upload: Json
     seen: Seen
     size: int
+    tries: int
     parts: dict[int, Json] = field(init=False)
     sent: dict[int, int] = field(default_factory=dict, init=False)
     lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -156,7 +157,7 @@ class _Sending:
 
     def _send_part(self, http: httpx.Client, number: int) -> None:
         fault: Fault | None = None
-        for _, pause in zip(range(TRIES), pauses(), strict=False):
+        for _, pause in zip(range(self.tries), pauses(), strict=False):
             if fault:
                 self.over.wait(pause)
             part = self.parts[number]
@@ -171,7 +172,7 @@ class _Sending:
             if answer.status_code == _FORBIDDEN:
                 self._renew(part)
         assert fault
-        raise Unreachable(f"The file could not be sent, in {TRIES} tries. {fault.message}", code="UPLOAD_FAILED")
+        raise Unreachable(f"The file could not be sent, in {self.tries} tries. {fault.message}", code="UPLOAD_FAILED")
 
     def _renew(self, old: Json) -> None:
         with self.lock:
