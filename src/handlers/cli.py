@@ -62,16 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(fault, given)
     except Interrupted as interrupted:
         return _interrupted(interrupted.number, given)
-    except BrokenPipeError:  # whoever read our answer has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _run(given: list[str]) -> int:
     flags = {name: [one.name or "" for one in command.params] for name, command in cli.commands.items()}
     assumed = config.defaults(config.place(os.environ), flags)
     ended = cli.main(given, prog_name=config.NAME, standalone_mode=False, default_map=assumed)
-    sys.stdout.flush()
     return ended if isinstance(ended, int) else 0
 
 

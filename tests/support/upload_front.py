@@ -58,7 +58,8 @@ class Faults:
     no_etag: bool = False
     spoiled: bool = False  # a byte of each download is another
     dead_links: int = 0  # so many downloads are answered as a link is that has expired
-    away: bool = False  # no answer at all
+    away: bool = False  # the connection is closed without an answer
+    hung: bool = False  # no answer while this is so
     no_uploads: bool = False  # as a service that is older
     pace: float = 0  # bytes a second
 
@@ -106,6 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         self.server.asked.append(f"{self.command} {re.sub(r'[0-9a-f-]{36}', 'ID', path)}")
         try:
+            while self.server.faults.hung:
+                time.sleep(0.02)
             if self.server.faults.away:
                 raise _Gone
             if path.startswith("/parts/"):

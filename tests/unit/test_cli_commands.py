@@ -154,7 +154,7 @@ def test_validate_says_what_is_wrong(api: Api, call: Call) -> None:
         call("validate", "-i", "a.mov", "--command", "-i a.mov -nope o.mp4", "--output", "o.mp4", "--json")
     )
     assert (code, shown["valid"]) == (4, False)
-    assert api.store.page(limit=1, below=None, status=None).tasks == ()
+    assert not api.store.page(limit=1, below=None, status=None).tasks
 
 
 def test_presets_and_health_are_told(api: Api, call: Call) -> None:
