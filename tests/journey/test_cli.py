@@ -72,7 +72,7 @@ def test_run_sends_a_file_and_stores_the_result(desk: Desk) -> None:
         code = session.ended()
 
     assert code == 0, session.shown
-    for stage in ("sending", "queued", "fetching", "o.mp4: "):
+    for stage in ("sending", "queued", "o.mp4: "):
         assert stage in session.shown
     task = desk.newest()
     assert hashlib.sha256((desk.folder / "o.mp4").read_bytes()).hexdigest() == task["outputs"][0]["sha256"]
