@@ -133,13 +133,22 @@ def test_failure_shows_the_sentence_and_the_end_of_the_log(desk: Desk) -> None:
     assert desk.front.uploads == {}
 
 
+def test_command_that_is_not_allowed_is_refused_before_anything_is_sent(desk: Desk) -> None:
+    done = desk.call("run", "-i", "talk.mp4", "--command", "-i talk.mp4 -nope o.mp4", "--output", "o.mp4")
+
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.startswith("ffmpeg-task: -nope is no option of ffmpeg")
+    assert desk.front.asked == ["POST /ffmpeg/validate"]
+
+
 def test_ctrl_c_while_sending_leaves_nothing_on_either_side(desk: Desk) -> None:
     desk.front.faults.pace = 40_000
+    with (desk.folder / "talk.mp4").open("ab") as file:
+        file.write(bytes(5_000_000))  # more than the kernel takes from us at once
     asked_before = desk.service.http.get("/ffmpeg/tasks", params={"limit": 1}).json()
 
     with desk.run("-i", "talk.mp4", *SMALL, "--output", "o.mp4") as session:
-        session.until("MB")
-        session.until(lambda shown: "kB/s" in shown or "B/s" in shown)
+        session.until("B/s")
         began = time.monotonic()
         session.press_ctrl_c()
         code = session.ended()

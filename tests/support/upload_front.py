@@ -53,6 +53,7 @@ class Upload:
 class Faults:
     cut_parts: Counter[int] = field(default_factory=Counter)  # so often is this part cut half-way
     expired_links: bool = False  # the first links do not work
+    refused_part: int = 0  # answered with 400
     lost_parts: set[int] = field(default_factory=set)  # received, and lost once
     cut_downloads: int = 0  # so many downloads break off half-way
     no_etag: bool = False
@@ -181,6 +182,9 @@ class _Handler(BaseHTTPRequestHandler):
         assert self.headers["X-Part"] == text
         if faults.expired_links and links == "1":
             self._error(403, "AccessDenied", "Request has expired.", {})
+            raise _Gone
+        if number == faults.refused_part:
+            self._error(400, "EntityTooSmall", "No.", {})
             raise _Gone
         with self.server.lock:
             self.server.at_once += 1

@@ -56,7 +56,7 @@ def test_file_arrives_in_parts_at_once(front: UploadFront, api: Api, file: Path)
 
     assert arrived(front) == file.read_bytes()
     assert url == f"upload:{next(iter(front.uploads))}"
-    assert front.most_at_once == upload.AT_ONCE
+    assert front.most_at_once == 4
     assert row.moves[-1] == ("", SIZE, SIZE)
     assert [done for _, done, _ in row.moves] == sorted(done for _, done, _ in row.moves)
 
@@ -104,6 +104,16 @@ def test_part_that_never_arrives_is_given_up_and_all_is_deleted(front: UploadFro
     assert fault.value.code == "UPLOAD_FAILED"
     assert front.uploads == {}
     assert front.asked[-1] == "DELETE /ffmpeg/uploads/ID"
+
+
+def test_part_that_is_refused_for_good_is_not_sent_again(front: UploadFront, api: Api, file: Path) -> None:
+    front.faults.refused_part = 2
+
+    with pytest.raises(Refused, match="status 400"):
+        sent(api, file)
+
+    assert front.asked.count("PUT /parts/ID/2/1") == 1
+    assert front.uploads == {}
 
 
 def test_file_that_changes_meanwhile_is_not_taken(front: UploadFront, api: Api, file: Path) -> None:

@@ -4,13 +4,13 @@ Only when the service itself is lost, or refuses us altogether, nothing more is 
 """
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from handlers.client.api import Api
+from handlers.client.crew import Crew
 from handlers.client.faults import HOPELESS, Fault, Interrupted
 from handlers.client.progress import Board
 from handlers.client.request import Order
@@ -86,17 +86,12 @@ def carry_out_all(
     """`told` gives the line about one that has ended. Raises Interrupted, when those under way are canceled."""
     items = [Item(order=order) for order in orders]
     batch = _Batch(api, board, force, told, deque(items))
-    threads = [threading.Thread(target=batch.work, daemon=True) for _ in range(min(at_once, len(items)))]
+    crew = Crew(min(at_once, len(items)), batch.work)
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.2)
+        while not crew.wait(1.0):
+            pass
     except Interrupted:
         api.stop.set()
-        end = time.monotonic() + LEAVE_SECONDS
-        for thread in threads:
-            thread.join(max(0.0, end - time.monotonic()))
+        crew.wait(LEAVE_SECONDS)
         raise
     return items

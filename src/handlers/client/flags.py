@@ -125,7 +125,8 @@ def _pairs(given: Sequence[str], flag: str) -> dict[str, str]:
     for text in given:
         name, equals, value = text.partition("=")
         if not (name and equals):
-            raise Usage(f"{flag} {text!r}: give it as NAME=VALUE.")
+            hint = " Where the result goes is --output." if flag == "-o" else ""
+            raise Usage(f"{flag} {text!r}: give it as NAME=VALUE.{hint}")
         made[name] = value
     return made
 

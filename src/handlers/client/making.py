@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import click
 
@@ -151,14 +150,9 @@ def validate(*, way: flags.Way, inputs: Sequence[str], outputs: Sequence[str], *
     """
     asked = _orders(given, inputs, outputs)
     with flags.service(way, own=True) as api:
-        found = api.validate(asked.registration({one.name: _standing_for(one) for one in asked.sources}))
+        found = api.validate(asked.registration(asked.stand_ins()))
     flags.show(way, found, words.preview(found))
     return DONE if found["valid"] else REFUSED
-
-
-def _standing_for(source: Source) -> str:
-    """The URL of the input; for a file, which has none yet, that of nothing."""
-    return f"https://example.com/{uuid4()}" if isinstance(source.where, Path) else source.where
 
 
 def _many(wish: Wish, texts: Sequence[str], pattern: str) -> list[Order]:

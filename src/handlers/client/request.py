@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from handlers.client.faults import Usage
 
+_NOTHING = "https://example.com/to-be-sent"
 INPUT, OUTPUT = "{input}", "{output}"
 
 # The flags that are fields of `options`, and where each goes.
@@ -86,6 +87,10 @@ class Order:
     body: Mapping[str, Any]
     sources: Sequence[Source]
     targets: Mapping[str, Path]  # by the name of the output
+
+    def stand_ins(self) -> dict[str, str]:
+        """A URL for each input; for a file, which has none yet, that of nothing."""
+        return {one.name: _NOTHING if isinstance(one.where, Path) else one.where for one in self.sources}
 
     def registration(self, urls: Mapping[str, str]) -> dict[str, Any]:
         """The body, with the URLs of the inputs by their names."""

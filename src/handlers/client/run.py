@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from handlers.client import download, upload, watch
 from handlers.client.api import Api, Json
-from handlers.client.faults import Fault, Interrupted, TaskFailed, Usage
+from handlers.client.faults import Fault, Interrupted, Refused, TaskFailed, Usage
 from handlers.client.request import Order
 
 
@@ -103,6 +103,7 @@ def begin(api: Api, order: Order, *, row: Row) -> Json:
 
 
 def _begin(api: Api, order: Order, begun: _Begun, row: Row) -> Json:
+    check_allowed(api, order)
     urls = {}
     for source in order.sources:
         if isinstance(source.where, Path):
@@ -114,6 +115,15 @@ def _begin(api: Api, order: Order, begun: _Begun, row: Row) -> Json:
     task = api.register(begun.body, key=begun.key)
     begun.task_id = task["task_id"]
     return task
+
+
+def check_allowed(api: Api, order: Order) -> None:
+    """Where files are to be sent, see first that they would not be sent in vain. Raises Refused."""
+    if any(source.is_file for source in order.sources):
+        found = api.validate(order.registration(order.stand_ins()))
+        if not found["valid"]:
+            wrong = found["violations"]
+            raise Refused(wrong[0]["reason"], code="COMMAND_NOT_ALLOWED", details={"violations": wrong})
 
 
 def _followed(api: Api, task_id: str, row: Row) -> Json:

@@ -17,6 +17,7 @@ import httpx
 
 from handlers.client.api import Api, Json, pauses
 from handlers.client.config import is_loopback
+from handlers.client.crew import Crew
 from handlers.client.faults import Fault, Interrupted, Refused, Unreachable, Usage
 from handlers.client.signals import Stop
 
@@ -25,6 +26,7 @@ PIECE_BYTES = 1024**2
 TRIES = 8  # of one part, in a row
 LEAVE_SECONDS = 2.0  # for those who send to notice that it is over
 _FORBIDDEN = 403  # what a link that has expired answers
+_PASSING = frozenset({_FORBIDDEN, 408, 429})
 
 Seen = Callable[[int, int], None]
 """Is told how many bytes are there, and how many there will be."""
@@ -118,23 +120,15 @@ class _Sending:
         first_url = self.parts[waiting[0]]["url"] if waiting else ""
         timeout = httpx.Timeout(60, connect=10, read=300)  # a store may take its time with the last byte
         with httpx.Client(timeout=timeout, trust_env=not is_loopback(first_url)) as http:
-            # No pool of the library's: that would be waited for at the end, also after Ctrl-C.
-            threads = [
-                threading.Thread(target=self._work, args=(http, waiting, faults), daemon=True)
-                for _ in range(min(AT_ONCE, len(waiting)))
-            ]
+            self._tell()
+            crew = Crew(min(AT_ONCE, len(waiting)), lambda: self._work(http, waiting, faults))
             try:
-                for thread in threads:
-                    thread.start()
-                while any(thread.is_alive() for thread in threads):
-                    self.api.stop.wait(0)
+                while not crew.wait(0.1):
+                    self.api.stop.check()
                     self._tell()
-                    threads[0].join(0.1)
-                    threads.sort(key=lambda thread: not thread.is_alive())
             except BaseException:
                 self.over.set()
-                for thread in threads:
-                    thread.join(LEAVE_SECONDS / AT_ONCE)
+                crew.wait(LEAVE_SECONDS)
                 raise
         if faults:
             raise faults[0]
@@ -168,6 +162,8 @@ class _Sending:
                 continue
             if answer.is_success:
                 return
+            if answer.is_client_error and answer.status_code not in _PASSING:
+                raise Refused(f"Part {number} was refused (status {answer.status_code}).", code="UPLOAD_REFUSED")
             fault = Unreachable(f"Part {number} was answered with status {answer.status_code}.")
             if answer.status_code == _FORBIDDEN:
                 self._renew(part)
