@@ -80,7 +80,14 @@ class Server(BaseHTTPRequestHandler):
     def _task(self) -> dict[str, Any]:
         output = {"filename": "o.bin", "size_bytes": SIZE, "sha256": self.sha256, "url": self._url("/file")}
         nothing = dict.fromkeys(("percent", "fps", "speed", "out_time_seconds", "eta_seconds"))
-        said = {"task_id": "t", "upload_id": "u", "status": "completed", "stage": None, "progress": nothing}
+        said = {
+            "task_id": "t",
+            "upload_id": "u",
+            "status": "completed",
+            "stage": None,
+            "progress": nothing,
+            "valid": True,
+        }
         return {**said, "error": None, "outputs": [output], "output_files": ["o.bin"], "output_count": 1}
 
     def _json(self, body: dict[str, Any]) -> None:

@@ -166,7 +166,7 @@ class Live:
         return row
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False)
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def finish(self, row: Row, line: str) -> None:
         self._progress.remove_task(self._rows.pop(row))
