@@ -114,6 +114,6 @@ CLIENT := ffmpeg-task
 $(VENV)/%.stamp: requirements/%.txt | $(BIN)/python
 	@echo "Setting up $(VENV) ($*), once"
 	@$(BIN)/python -m pip install --quiet --require-hashes -r $<
-	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" -P -m handlers.cli "$$@"\n' "$(CURDIR)/src" "$(CURDIR)/$(BIN)/python" > $(BIN)/$(CLIENT)
+	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" -P -m handlers.cli "$$@"\n' "$(CURDIR)/src" "$(abspath $(BIN))/python" > $(BIN)/$(CLIENT)
 	@chmod +x $(BIN)/$(CLIENT)
 	@touch $@

@@ -1,5 +1,7 @@
 """The service as the client has it: there or not, ours or not, busy, away for a while, and refusing."""
 
+import hashlib
+import hmac
 import json
 import threading
 from collections.abc import Iterator
@@ -28,8 +30,9 @@ def answering(*answers: Answer) -> Iterator[tuple[str, list[dict[str, str]]]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"] or 0))
-            got.append({name.lower(): value for name, value in self.headers.items()})
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            got.append({**headers, ":method": self.command, ":path": self.path, ":body": body.decode()})
             status, headers, text = left.pop(0) if len(left) > 1 else left[0]
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(text))}.items():
@@ -178,9 +181,25 @@ def test_request_to_aws_is_signed_for_the_region(monkeypatch: pytest.MonkeyPatch
             signed.register(ONE_OUTPUT, key="k1")
 
     (headers,) = got
-    assert headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/")
-    assert "/eu-central-1/execute-api/aws4_request" in headers["authorization"]
     assert (headers["x-amz-security-token"], headers["idempotency-key"]) == ("token", "k1")
+    assert headers["authorization"] == expected_of_aws(headers, "AKIAEXAMPLE", b"secret", "eu-central-1")
+
+
+def expected_of_aws(got: dict[str, str], access_key: str, secret: bytes, region: str) -> str:
+    """The authorization that AWS reckons for the request as it arrived, as its Signature Version 4 describes."""
+    signed = got["authorization"].partition("SignedHeaders=")[2].partition(",")[0]
+    path, _, query = got[":path"].partition("?")
+    lines = [got[":method"], path, "&".join(sorted(query.split("&")))]
+    lines += [f"{name}:{got[name]}" for name in signed.split(";")]
+    lines += ["", signed, hashlib.sha256(got[":body"].encode()).hexdigest()]
+    day, scope = got["x-amz-date"][:8], f"{got['x-amz-date'][:8]}/{region}/execute-api/aws4_request"
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    key = b"AWS4" + secret
+    for part in (day, region, "execute-api", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    text = f"AWS4-HMAC-SHA256\n{got['x-amz-date']}\n{scope}\n{digest}"
+    signature = hmac.digest(key, text.encode(), "sha256").hex()
+    return f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={signed}, Signature={signature}"
 
 
 def test_region_is_read_from_the_address_of_a_gateway(monkeypatch: pytest.MonkeyPatch) -> None:

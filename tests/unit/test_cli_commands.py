@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import tomllib
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from handlers import cli
 from handlers.client import config
-from handlers.client.faults import Usage
+from handlers.client.faults import Fault, Refused, TaskFailed, Unreachable, Usage
 from handlers.client.signals import _ENDING
 from support import api_server, signed_in
 from support.api_server import Api
@@ -285,6 +286,17 @@ def test_every_command_answers_with_json() -> None:
     }
 
     assert lacking == {"serve", "completion"}
+
+
+def test_readme_has_every_command_and_exit_code() -> None:
+    section = (ROOT / "README.md").read_text().split("\n## Command line\n")[1].split("\n## ")[0]
+    tables = [line.split("|")[1] for line in section.splitlines() if line.startswith("|")]
+    named = {word for cell in tables for word in re.findall(r"`(\w+)`", cell)}
+    told = set(re.findall(r"`(\w+)`", section))
+
+    assert {command.name for command in cli.COMMANDS} <= named | told
+    codes = {int(code) for cell in tables for code in re.findall(r"\b\d+\b", cell)}
+    assert codes == {0, *(fault.exit_code for fault in (TaskFailed, Usage, Unreachable, Refused, Fault)), 130, 143, 129}
 
 
 def test_package_has_the_dependencies_of_the_local_service() -> None:

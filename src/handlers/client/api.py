@@ -205,7 +205,7 @@ def _refusal(error: Json, answer: httpx.Response, *, with_key: bool) -> Refused:
             else "The service wants a key: set FFMPEG_TASK_KEY, or key in the configuration file."
         )
     elif code in ("NOT_FOUND", "METHOD_NOT_ALLOWED") and not error.get("details"):
-        operation = answer.request.url.path.split("/")[2]
+        operation = answer.request.url.path.partition("/ffmpeg/")[2].partition("/")[0]
         message = f"The service has no {operation}: it is older than this command; update it, or do without."
     return Refused(message, code=code, details=error.get("details") or {}, passing=answer.status_code in _BUSY)
 
