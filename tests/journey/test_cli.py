@@ -81,6 +81,20 @@ def test_run_sends_a_file_and_stores_the_result(desk: Desk) -> None:
     assert desk.front.uploads == {}  # what was sent for this call is deleted
 
 
+def test_run_sends_a_file_by_the_uploads_of_the_service_itself(desk: Desk) -> None:
+    if desk.service.http.post("/ffmpeg/uploads", json={}).status_code == 404:
+        pytest.skip("this service has no uploads")
+    url = str(desk.service.http.base_url)
+
+    done = desk.call("run", "-i", "talk.mp4", *SMALL, "--output", "o.mp4", "--server", url, "--json")
+
+    assert done.returncode == 0, done.stdout
+    shown = client.answer(done)
+    upload_id = shown["task"]["input_files"]["talk.mp4"].removeprefix("upload:")
+    assert desk.service.http.get(f"/ffmpeg/uploads/{upload_id}").status_code == 404
+    assert desk.left() == ["o.mp4", "talk.mp4"]
+
+
 def test_run_without_a_terminal_writes_lines_and_json_is_one_document(desk: Desk) -> None:
     source = "-i", "talk.mp4", *SMALL
 

@@ -116,7 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._part(*path.split("/")[2:])
             elif path.startswith("/uploaded/"):
                 self._uploaded(path.split("/")[2])
-            elif path.startswith("/ffmpeg/uploads") and not self.server.faults.no_uploads:
+            elif path.startswith("/ffmpeg/uploads") and self.server.faults.no_uploads:
+                self._body()
+                self._error(404, "NOT_FOUND", "There is nothing at this path.", {})
+            elif path.startswith("/ffmpeg/uploads"):
                 self._upload(path.split("/")[3:])
             else:
                 self._pass_on(path)

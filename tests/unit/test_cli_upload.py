@@ -144,16 +144,11 @@ def test_stop_ends_it_soon_and_deletes_what_was_sent(front: UploadFront, api: Ap
     assert front.asked[-1] == "DELETE /ffmpeg/uploads/ID"
 
 
-def test_service_without_uploads_is_said_to_be_older(front: UploadFront, api: Api, file: Path, tmp_path: Path) -> None:
-    from support import api_server
+def test_service_without_uploads_is_said_to_be_older(front: UploadFront, api: Api, file: Path) -> None:
+    front.faults.no_uploads = True
 
-    data = tmp_path / "data"
-    data.mkdir()
-    with api_server.running(data) as running, client.api(str(running.http.base_url)) as (older, _):
-        if running.http.post("/ffmpeg/uploads", json={}).status_code != 404:
-            pytest.skip("this service has uploads")
-        with pytest.raises(Refused, match="has no uploads: it is older"):
-            upload.send(older, file, seen=lambda done, total: None)
+    with pytest.raises(Refused, match="has no uploads: it is older"):
+        sent(api, file)
 
 
 @pytest.mark.parametrize(("name", "words"), [("empty.mov", "is empty"), ("none.mov", "not there"), (".", "is no file")])
