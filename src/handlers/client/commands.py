@@ -1,6 +1,7 @@
 """The commands about tasks that there are, about the service, and about this command itself."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def serve(*, host: str | None, port: str | None, data_dir: str | None) -> None:
     from handlers.client import private
 
     said = {"HOST": host, "PORT": port, "DATA_DIR": data_dir}
-    private.serve(config.environment(), {name: value for name, value in said.items() if value is not None})
+    private.serve(os.environ, {name: value for name, value in said.items() if value is not None})
 
 
 @click.command()

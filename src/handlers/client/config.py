@@ -4,7 +4,6 @@ The file is TOML: `server` and `key`, and a table for each command with the flag
 as `[batch]` with `jobs = 4`. Click applies the order; here the file is read, and the parts are judged.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,3 @@ def base_url(server: str) -> str:
 def is_loopback(server: str) -> bool:
     host = urlsplit(server).hostname or ""
     return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def environment() -> Mapping[str, str]:
-    return os.environ

@@ -4,6 +4,7 @@ What takes long to import is imported where it is needed: `--help` needs none of
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ def service(way: Way, *, say: Callable[[str], None] | None = None, own: bool = F
             yield api
             return
     say("No service runs here: one is started for this call.")
-    with private.running(config.environment()) as (address, key):
+    with private.running(os.environ) as (address, key):
         own_way = Way(server=address, key=key, aws_region=None, as_json=way.as_json)
         with _api(own_way, address, say) as api:
             yield api
