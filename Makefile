@@ -48,6 +48,7 @@ package: $(VENV)/dev.stamp ## build the package of the Lambda functions with sam
 bench: $(VENV)/dev.stamp ## measure the service against raw ffmpeg on this machine
 	@$(BIN)/python tools/bench.py
 	@$(BIN)/python tools/cold_start.py
+	@$(BIN)/python tools/cli_bench.py
 
 soak: $(VENV)/dev.stamp ## kill workers and the service at random for SOAK_SECONDS, 300 by default: no task is lost
 	@$(BIN)/python tools/soak.py
@@ -92,6 +93,7 @@ lock: $(VENV)/dev.stamp ## pin the dependencies anew, with hashes (UPGRADE=--upg
 	$(BIN)/python -m pip install --quiet uv
 	$(UVC) $(UPGRADE) requirements/dev.in -o requirements/dev.txt
 	$(UVC) -c requirements/dev.txt requirements/local.in -o requirements/local.txt
+	$(UVC) -c requirements/dev.txt requirements/cli.in -o requirements/cli.txt
 	$(UVC) -c requirements/dev.txt $(RUNTIME_HAS:%=--no-emit-package %) src/requirements.in -o src/requirements.txt
 	$(UVC) -c requirements/dev.txt container/requirements.in -o container/requirements.txt
 	$(UVC) $(UPGRADE) requirements/emulator.in -o requirements/emulator.txt
@@ -107,7 +109,11 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is needed; on Debian: apt install python3-venv"; exit 1; }
 
+# Not by pip, which would have to fetch what builds packages.
+CLIENT := ffmpeg-task
 $(VENV)/%.stamp: requirements/%.txt | $(BIN)/python
 	@echo "Setting up $(VENV) ($*), once"
 	@$(BIN)/python -m pip install --quiet --require-hashes -r $<
+	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" -P -m handlers.cli "$$@"\n' "$(CURDIR)/src" "$(abspath $(BIN))/python" > $(BIN)/$(CLIENT)
+	@chmod +x $(BIN)/$(CLIENT)
 	@touch $@

@@ -139,6 +139,10 @@ def test_a_legitimate_command_is_allowed(text: str, inputs: list[str]) -> None:
         ("-i a.mp4 -vf hflip=1 out.mp4", "The filter hflip has more values without a name than it has options."),
         ("-i a.mp4 -vf scale=[ out.mp4", "The filter graph cannot be read: a label is empty."),
         (
+            "-i a.mp4 -filter_complex [a;movie=x]hflip out.mp4",
+            "The label a;movie=x of the filter hflip has characters that no label needs.",
+        ),
+        (
             "-i a.mp4 -vf deshake=filename=x out.mp4",
             "The option filename of the filter deshake is not allowed: it writes a file that is not a declared output.",
         ),

@@ -1,0 +1,39 @@
+"""Threads that do the same work are waited for, also by one who is interrupted meanwhile."""
+
+import signal
+import threading
+from types import FrameType
+
+import pytest
+
+from handlers.client.crew import Crew
+
+
+class Alarm(Exception):
+    pass
+
+
+def test_crew_is_still_at_work_after_an_interruption() -> None:
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise Alarm
+
+    def work() -> None:
+        free.wait(20)
+
+    free = threading.Event()
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        crew = Crew(2, work)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(Alarm):
+            crew.wait(20)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert not crew.wait(0.05)
+    free.set()
+    assert crew.wait(20)
+
+
+def test_crew_of_nobody_is_done() -> None:
+    assert Crew(0, lambda: None).wait(0)
