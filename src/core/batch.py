@@ -116,6 +116,11 @@ def slice_job(job_id: str, number: int) -> str:
     return job_id if _PART in job_id else f"{job_id}{_PART}{number}"
 
 
+def whole_job(job_id: str) -> str:
+    """The job that a slice's worker is one of; of any other job, itself."""
+    return job_id.partition(_PART)[0]
+
+
 def has_own_job(task: Task) -> bool:
     """Whether its newest job is for this task alone, so that it may be stopped with it."""
     return task.job_id is not None and _PART not in task.job_id

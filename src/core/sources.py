@@ -17,7 +17,9 @@ MEDIA = words(
 
 
 def source(url: str, size_bytes: int | None = None) -> Source:
-    """The source, named by the last part of the URL's path."""
+    """The source, named by the last part of the URL's path; a key in a bucket is a path as it is written."""
+    if url.startswith("s3://"):
+        return Source(names.legal(url.rpartition("/")[2], most=MOST_CHARACTERS), url, size_bytes)
     place = url.partition("?")[0] if "?" in url else url
     last = place.partition("#")[0].rstrip("/").rpartition("/")[2]
     return Source(names.legal(unquote(last) if "%" in last else last, most=MOST_CHARACTERS), url, size_bytes)

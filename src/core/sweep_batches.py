@@ -5,7 +5,7 @@ number may run at once: rows are made where there is none yet, and records are w
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -99,7 +99,8 @@ def attend_batch(services: Services, batch: Batch, *, now: datetime) -> Batch | 
         counts = {status.value: number for status, number in count(batch, members).items()}
         return replace_batch(services, replace(batch, finished_at=now, counts=counts, dispatch_due_at=None), batch)
     if step is Step.MAKE_ROWS:
-        _make_rows(services, batch, members, now=now)
+        known = {member.number for member in members}
+        make_rows(services, batch, (number for number in range(batch.count) if number not in known), now=now)
         return replace_batch(services, replace(batch, dispatch_due_at=now + PAUSE), batch)
     if step is Step.CANCEL:
         stop_batch(services, batch)
@@ -118,10 +119,10 @@ def _moved(services: Services, batch: Batch, *, now: datetime) -> bool:
         return False
 
 
-def _make_rows(services: Services, batch: Batch, members: Sequence[Member], *, now: datetime) -> None:
-    known = {member.number for member in members}
+def make_rows(services: Services, batch: Batch, numbers: Iterable[int], *, now: datetime) -> None:
+    """Have the tasks of these numbers, MOST_ROWS of them at most, handed over one by one."""
     manifest = read_manifest(services, batch)
-    for number in islice((number for number in range(batch.count) if number not in known), MOST_ROWS):
+    for number in islice(numbers, MOST_ROWS):
         with suppress(TaskExists):
             services.store.create(replace(batch.task(number, manifest[number]), dispatch_due_at=now))
 

@@ -9,7 +9,6 @@ import boto3
 import pytest
 
 from core import batch, moves
-from core.aws import client as clients
 from core.aws import dispatcher
 from core.aws.dispatcher import BatchDispatcher, Place
 from core.aws.input_store import S3InputStore
@@ -109,23 +108,39 @@ def test_a_task_of_no_batch_is_not_in_the_index(store: DynamoTaskStore) -> None:
     assert entries() == []
 
 
-def test_members_come_in_few_answers(store: DynamoTaskStore, faults: Faults) -> None:
-    """Each answer has 1 MB at most: of 10,000 that have failed with a long sentence there are five."""
-    put(store, 10_000)
-    seen = DynamoTaskStore(moto_server.TABLE, client=clients.dynamodb()).members(BATCH_ID)
-    assert {one.number for one in seen} == set(range(10_000))
-    assert faults.calls["Query"] <= 6
+def test_members_come_page_after_page(store: DynamoTaskStore, faults: Faults) -> None:
+    tasks = [store.create(member(number)) for number in range(5)]
+    known = sorted(entries(), key=lambda entry: str(entry["task_id"]))
+    keys = [{name: entry[name] for name in ("batch_id", "task_id")} for entry in known]
+    pages = [
+        {"Items": known[:2], "Count": 2, "ScannedCount": 2, "LastEvaluatedKey": keys[1]},
+        {"Items": [], "Count": 0, "ScannedCount": 0, "LastEvaluatedKey": keys[2]},
+        {"Items": known[2:], "Count": 3, "ScannedCount": 3},
+    ]
+    asked: list[Any] = []
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        asked.append(request.get("ExclusiveStartKey"))
+        return pages[len(asked) - 1]
+
+    faults.on("Query", *3 * [says(answer)])
+    found = DynamoTaskStore(moto_server.TABLE).members(BATCH_ID)
+    assert [one.number for one in found] == list(range(len(tasks)))
+    assert asked == [None, keys[1], keys[2]]
 
 
-def put(store: DynamoTaskStore, count: int) -> None:
-    """Rows as the store writes them, many at once."""
-    sentence = "The source of {name} answered 404 (Not Found). ".ljust(300, ".")
-    failed = store.create(replace(member(0, Status.FAILED), error=Failure.of(FailureCode.DOWNLOAD_FAILED, sentence)))
-    table = boto3.resource("dynamodb").Table(moto_server.TABLE)
-    item = table.get_item(Key={"task_id": failed.task_id})["Item"]
-    with table.batch_writer() as writer:
-        for number in range(count):
-            writer.put_item(Item={**item, "task_id": batch.task_id(BATCH_ID, number), "body": "{}"})
+def test_entries_are_so_small_that_ten_thousand_are_few_answers(store: DynamoTaskStore) -> None:
+    """An answer has 1 MB at most, counted by names and values."""
+    store.create(replace(member(0, Status.FAILED), error=Failure.of(FailureCode.DOWNLOAD_FAILED, "x" * 1000)))
+    store.create(member(1, Status.COMPLETED))
+    failed, completed = sorted((sum(map(size, entry.items())) for entry in entries()), reverse=True)
+    assert failed * batch.MOST_TASKS <= 5 * 1024**2
+    assert completed * batch.MOST_TASKS <= 2 * 1024**2
+
+
+def size(pair: tuple[str, dict[str, str]]) -> int:
+    name, (value,) = pair[0], pair[1].values()
+    return len(name.encode()) + len(value.encode())
 
 
 def test_a_bad_row_hides_no_other(store: DynamoTaskStore) -> None:
@@ -226,17 +241,37 @@ def test_stop_of_a_batch_ends_the_parent(faults: Faults) -> None:
     batches = BatchDispatcher(moto_server.places())
     batches.stop_batch(a_batch())
     assert faults.calls == {}
-    stopped: list[dict[str, Any]] = []
-    faults.on("TerminateJob", says(lambda request: stopped.append(request) or {}))
+    asked: list[dict[str, Any]] = []
+
+    def noted(request: dict[str, Any]) -> dict[str, Any]:
+        asked.append(request)
+        return {}
+
+    faults.on("TerminateJob", says(noted))
     batches.stop_batch(a_batch(job_id="job-1"))
-    assert stopped == [{"jobId": "job-1", "reason": "The batch was canceled."}]
+    assert asked == [{"jobId": "job-1", "reason": "The batch was canceled."}]
 
 
 def test_a_task_of_a_batch_is_seen_by_its_child(faults: Faults) -> None:
-    running = {"jobId": "job-1:2", "jobName": "x", "status": "RUNNING", "arrayProperties": {"index": 2}}
-    faults.on("DescribeJobs", says(lambda request: {"jobs": [running]} if request["jobs"] == ["job-1:2"] else {}))
-    task = member(25, job_id="job-1:2")
-    assert BatchDispatcher(moto_server.places()).look([task]) == {task.task_id: Sighting(JobState.RUNNING)}
+    faults.on("DescribeJobs", describing({"job-1": "PENDING", "job-1:1": "FAILED", "job-1:2": "RUNNING"}))
+    tasks = [member(number, job_id=f"job-1:{number}") for number in (1, 2)]
+    seen = BatchDispatcher(moto_server.places()).look(tasks)
+    assert [seen[task.task_id].state for task in tasks] == [JobState.GONE, JobState.RUNNING]
+
+
+def test_a_task_of_a_batch_of_one_slice_is_seen_by_its_plain_job(faults: Faults) -> None:
+    faults.on("DescribeJobs", describing({"job-1": "RUNNING"}))
+    task, lost = member(1, job_id="job-1:0"), member(2, job_id="job-2:0")
+    seen = BatchDispatcher(moto_server.places()).look([task, lost])
+    assert (seen[task.task_id].state, seen[lost.task_id].state) == (JobState.RUNNING, JobState.GONE)
+
+
+def describing(known: dict[str, str]) -> aws_faults.Fault:
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        asked = [job_id for job_id in request["jobs"] if job_id in known]
+        return {"jobs": [{"jobId": job_id, "jobName": "x", "status": known[job_id]} for job_id in asked]}
+
+    return says(answer)
 
 
 def test_a_batch_is_told_by_the_name_of_its_job() -> None:
@@ -279,10 +314,8 @@ def test_media_below_a_prefix_are_listed_in_order(inputs: S3InputStore) -> None:
 
 def test_a_key_is_named_as_it_is_written(inputs: S3InputStore) -> None:
     fill("in/what?#1 50%41.mp4")
-    (source,) = inputs.list(INPUTS, "in/", limit=10)
-    assert source.url == f"s3://{INPUTS}/in/what?#1 50%41.mp4"
-    assert source.name.startswith("what")
-    assert source.name.endswith("50_41.mp4")
+    url = f"s3://{INPUTS}/in/what?#1 50%41.mp4"
+    assert inputs.list(INPUTS, "in/", limit=10) == [Source("what_#1 50_41.mp4", url, 20)]
 
 
 def page(start: int, count: int, *, more: bool, suffix: str = "mp4") -> aws_faults.Answer:
@@ -309,10 +342,10 @@ def test_a_list_is_asked_for_page_after_page_and_no_further_than_needed(inputs: 
 def test_a_prefix_with_too_much_that_is_no_media_is_refused(inputs: S3InputStore, faults: Faults) -> None:
     endless_text = endless("txt")
     faults.chosen = lambda exchange: endless_text
-    with pytest.raises(InputUnreadable, match="has more than 100000 objects below it") as raised:
-        S3InputStore().list(INPUTS, "", limit=10_001)
+    with pytest.raises(InputUnreadable, match="has more than 3000 objects below it") as raised:
+        S3InputStore(most_listed=3000).list(INPUTS, "", limit=10_001)
     assert not raised.value.retryable
-    assert sum(faults.calls.values()) == 101
+    assert sum(faults.calls.values()) == 4
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.aws import client as clients
 from core.aws.trouble import AwsError, Trouble, trouble
-from core.batch import Batch, batch_id_of
+from core.batch import Batch, batch_id_of, whole_job
 from core.errors import DispatchDelayed, DispatchUnavailable
 from core.ports import JobState, Sighting
 from core.task import Task
@@ -61,8 +61,10 @@ class BatchDispatcher:
         return self._submit(f"batch-{batch.batch_id}", batch.template.compute, env, timeout=seconds, **array)
 
     def look(self, tasks: Sequence[Task]) -> Mapping[str, Sighting]:
-        seen = self._seen({task.job_id for task in tasks if task.job_id})
-        return {task.task_id: seen.get(task.job_id or "", _GONE) for task in tasks}
+        """A slice's job that AWS Batch does not know is the plain one of a batch of one slice."""
+        ids = {task.task_id: task.job_id or "" for task in tasks}
+        seen = self._seen({part for job_id in ids.values() for part in (job_id, whole_job(job_id)) if part})
+        return {task_id: seen.get(job_id) or seen.get(whole_job(job_id), _GONE) for task_id, job_id in ids.items()}
 
     def look_batch(self, batch: Batch) -> Sighting:
         return self._seen({batch.job_id}).get(batch.job_id, _GONE) if batch.job_id else _GONE

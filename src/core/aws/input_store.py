@@ -1,7 +1,8 @@
 """Inputs in S3 buckets: listed with the API's role, read and deleted with the worker's.
 
-Which buckets, is for urls.check to say, and which objects are media, for sources.py. The size is asked for before anything is taken; the transfer itself, in parts
-side by side, is boto3's, which repeats a part that breaks off and ends when the object changes meanwhile.
+Which buckets, is for urls.check to say, and which objects are media, for sources.py. The size is asked for before
+anything is taken; the transfer itself, in parts side by side, is boto3's, which repeats a part that breaks off and ends
+when the object changes meanwhile.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
 _PART_BYTES = 16 * 1024**2
 _MAX_PARTS_AT_ONCE = 4
 # A page of 1,000 takes some 0.1 s, and the request that asks for the list has 28.
-_MOST_LISTED = 100_000
+MOST_LISTED = 100_000
 
 
 class S3InputStore:
-    """The InputStore of AWS. Without leave to list a bucket, S3 says 403 for what is not there."""
+    """The InputStore of AWS. Without leave to list a bucket, S3 says 403 for what is not there.
 
-    def __init__(self, *, client: "S3Client | None" = None) -> None:
+    Below a prefix it looks at no more than `most_listed` objects, media and others.
+    """
+
+    def __init__(self, *, most_listed: int = MOST_LISTED, client: "S3Client | None" = None) -> None:
+        self._most_listed = most_listed
         self._given = client
 
     def list(self, bucket: str, prefix: str, *, limit: int) -> Sequence[Source]:
@@ -42,8 +47,8 @@ class S3InputStore:
         for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             entries = page.get("Contents", ())
             looked_at += len(entries)
-            if looked_at > _MOST_LISTED:
-                fault = f"has more than {_MOST_LISTED} objects below it; give a prefix that has fewer."
+            if looked_at > self._most_listed:
+                fault = f"has more than {self._most_listed} objects below it; give a prefix that has fewer."
                 raise InputUnreadable(fault, retryable=False)
             media = (entry for entry in entries if sources.is_media(entry["Key"]))
             yield from (sources.source(f"s3://{bucket}/{entry['Key']}", entry["Size"]) for entry in media)
@@ -75,6 +80,7 @@ class S3InputStore:
 @contextmanager
 def _translated(done: str, *others: type[Exception], refused: str) -> Iterator[None]:
     not_now = f"cannot be {done} at the moment."
+    unheard: tuple[type[Exception], ...] = (BotoCoreError, *others)
     try:
         yield
     except ClientError as error:
@@ -84,5 +90,5 @@ def _translated(done: str, *others: type[Exception], refused: str) -> Iterator[N
         if status == 412:
             raise InputUnreadable(f"has changed while it was {done}.", retryable=True) from error
         raise InputUnreadable(not_now, retryable=status >= 500 or status == 429) from error
-    except (BotoCoreError, *others) as error:
+    except unheard as error:
         raise InputUnreadable(not_now, retryable=True) from error
