@@ -72,7 +72,9 @@ def test_page_after_page_has_each_task_once_and_in_order(
     """Of whatever tasks, in whatever order their ids and times are, whichever of the batches' have rows."""
     made = {number: a_batch(number, count, second) for number, count, second in batches}
     rows = [
-        a_task(task_id=f"0000000{number}-0000-4000-8000-{number:012x}", created_at=NOW + second * SECOND)
+        a_task(
+            task_id=f"0000000{number}-0000-4000-{7 + number % 2 * 2}000-{number:012x}", created_at=NOW + second * SECOND
+        )
         for second, number in singles
     ]
     every = {*map(Position.of, rows)}
