@@ -6,7 +6,8 @@
     |  `- UrlNotAllowed           URL_NOT_ALLOWED
     |- Unauthenticated            UNAUTHENTICATED
     |- NotFound                   NOT_FOUND
-    |  `- TaskNotFound            TASK_NOT_FOUND
+    |  |- TaskNotFound            TASK_NOT_FOUND
+    |  `- BatchNotFound           BATCH_NOT_FOUND
     |- MethodNotAllowed           METHOD_NOT_ALLOWED
     |- TaskNotReady               TASK_NOT_READY
     |- TaskEnded                  TASK_ENDED
@@ -74,6 +75,12 @@ class TaskNotFound(NotFound):
     """There is no task with this id."""
 
     code = "TASK_NOT_FOUND"
+
+
+class BatchNotFound(NotFound):
+    """There is no batch with this id."""
+
+    code = "BATCH_NOT_FOUND"
 
 
 class MethodNotAllowed(ServiceError):

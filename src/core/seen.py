@@ -1,4 +1,4 @@
-"""The tasks as one caller sees them: another's are not there, and no more of its own are live than it may have.
+"""The tasks and batches as one caller sees them: another's are not there, nor may more tasks be live than it may have.
 
 The verbs run on this in place of the whole store, so that none of them can forget to ask whose a task is. It stands
 before the API only: the sweep and the workers look after the tasks of all.
@@ -9,8 +9,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 
+from core.batch import Batch, Member
+from core.batch_record import KIND, read
 from core.errors import TaskNotFound, TooManyRequests
-from core.ports import Page, Position, TaskStore
+from core.ports import Page, Position, Record, RecordStore, TaskStore
 from core.task import Status, Task
 
 # When a task ends, nobody knows; asking more often than that is not worth it.
@@ -27,8 +29,8 @@ class Caller:
     admin: bool = False  # sees the tasks of all
     most_live: int = 0  # tasks queued or running at once; 0 is any number
 
-    def sees(self, task: Task) -> bool:
-        return self.admin or (self.name is not None and task.key_name == self.name)
+    def sees(self, one: Task | Batch) -> bool:
+        return self.admin or (self.name is not None and one.key_name == self.name)
 
 
 ANYBODY = Caller(name=None, admin=True)  # where there is no sign-in
@@ -78,6 +80,10 @@ class SeenTasks:
     def count_live(self, key_name: str, *, most: int) -> int:
         return self.store.count_live(key_name, most=most)
 
+    def members(self, batch_id: str) -> Sequence[Member]:
+        """Of a batch that the caller has found: whose it is, SeenRecords has seen to."""
+        return self.store.members(batch_id)
+
     def forget(self, task: Task) -> None:
         self.store.forget(task)
 
@@ -90,3 +96,34 @@ class SeenTasks:
             message = f"{most} tasks of this key are queued or running, which is all it may have: execute it later."
             details = {"task_id": task_id, "most_live_tasks": most, "retry_after_seconds": RETRY_AFTER_SECONDS}
             raise TooManyRequests(message, details=details)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRecords:
+    """The RecordStore of one caller: of batches, its own. Records of other kinds are not a caller's."""
+
+    store: RecordStore
+    caller: Caller
+
+    def create(self, record: Record) -> Record:
+        return self.store.create(record)
+
+    def find(self, kind: str, record_id: str) -> Record | None:
+        found = self.store.find(kind, record_id)
+        return found if found and self._sees(found) else None
+
+    def replace(self, new: Record, previous: Record) -> Record:
+        return self.store.replace(new, previous)
+
+    def delete(self, record: Record) -> None:
+        self.store.delete(record)
+
+    def due(self, kind: str, before: datetime, *, limit: int) -> Sequence[Record]:
+        return [found for found in self.store.due(kind, before, limit=limit) if self._sees(found)]
+
+    def newest(self, kind: str, *, limit: int, below: Position | None = None) -> Sequence[Record]:
+        """Others' are passed over, so there may be fewer, or none, and still more below the last that there is."""
+        return [found for found in self.store.newest(kind, limit=limit, below=below) if self._sees(found)]
+
+    def _sees(self, found: Record) -> bool:
+        return found.kind != KIND or self.caller.sees(read(found))

@@ -62,6 +62,7 @@ class Settings:
     public_url: str | None = None  # how clients reach this server, if not by HOST and PORT
     data_dir: Path = Path(".data")
     max_concurrent_tasks: int = 2
+    input_roots: tuple[Path, ...] = ()  # folders whose files may be inputs
     allow_unauthenticated: bool = False  # listen on other addresses than loopback without any sign-in
     # AWS
     task_table: str | None = None
@@ -100,9 +101,10 @@ class Settings:
 
     @property
     def url_policy(self) -> Policy:
-        """Which URLs are taken. Only the AWS backend has a role with which to read a bucket."""
+        """Which URLs are taken. Only AWS has a role with which to read a bucket, and only one machine has folders."""
         buckets = self.input_buckets if self.backend == "aws" else ()
-        return Policy(private_networks=self.allow_private_networks, buckets=buckets)
+        folders = self.input_roots if self.backend == "local" else ()
+        return Policy(private_networks=self.allow_private_networks, buckets=buckets, folders=folders)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
@@ -196,6 +198,14 @@ def _buckets(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _folders(text: str) -> tuple[Path, ...]:
+    folders = tuple(Path(part) for part in _listed(text))
+    for folder in folders:
+        if not folder.is_absolute() or ".." in folder.parts:
+            raise ValueError(f"must be absolute paths, like /srv/media,/mnt/archive: {str(folder)!r} is none")
+    return folders
+
+
 def webhook_secret(text: str) -> str:
     """One secret or two, with a space between; each may be, or end in, the ARN of what it is. Raises ValueError."""
     secrets = text.split()
@@ -240,6 +250,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "public_url": _base_url,
     "data_dir": Path,
     "max_concurrent_tasks": _between(1, 256),
+    "input_roots": _folders,
     "allow_unauthenticated": _flag,
     "task_table": str,
     "output_bucket": str,

@@ -7,8 +7,9 @@ that is then fetched, so that no two parsers can differ about it.
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from urllib.parse import quote, unquote, urlsplit
 
 from core import addresses
 from core.errors import UrlNotAllowed
@@ -16,6 +17,7 @@ from core.errors import UrlNotAllowed
 MAX_URL_BYTES = 8192
 PORTS = frozenset({80, 443, 8080, 8443})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_FILE = "file://"
 _MAX_SHOWN = 160  # characters of a field's name
 
 _WEB = re.compile(r"(?P<scheme>https?)://(?P<place>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#(?P<fragment>.*))?")
@@ -40,6 +42,12 @@ class Policy:
 
     private_networks: Collection[addresses.Network] = ()
     buckets: Collection[str] = ()
+    folders: Collection[PurePath] = ()
+
+    @property
+    def web(self) -> "Policy":
+        """The same, but for what is no server: for what a server leads to, and what is sent out."""
+        return replace(self, buckets=(), folders=())
 
     def reaches(self, address: addresses.Address, port: int) -> bool:
         """Whether a connection may be made there."""
@@ -69,14 +77,23 @@ class Object:
     key: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A `file://` URL."""
+
+    path: str  # absolute
+
+
 class _Refused(Exception):
     """The message ends a sentence that begins with the URL. It never holds a part of the URL."""
 
 
-def check(url: str, *, field: str, policy: Policy = PUBLIC) -> Web | Object:
+def check(url: str, *, field: str, policy: Policy = PUBLIC) -> Web | Object | File:
     """What `url` names. Raises UrlNotAllowed, with `field` in it, when that cannot be an input."""
     try:
-        return _object(url, policy) if url.startswith("s3://") else _web(url, policy)
+        if url.startswith("s3://"):
+            return _object(url, policy)
+        return _file(url, policy) if url.startswith(_FILE) else _web(url, policy)
     except _Refused as fault:
         shown = field if len(field) <= _MAX_SHOWN else f"{field[:_MAX_SHOWN]}..."
         raise UrlNotAllowed(f"The URL of {shown} {fault}", details={"field": field}) from None
@@ -88,6 +105,8 @@ def without_secrets(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return "(not a URL)"
+    if url.startswith(_FILE):
+        return f"{_FILE}/.../{parts.path.rpartition('/')[2]}"
     if not parts.netloc:
         return "(not a URL)"
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
@@ -105,6 +124,27 @@ def _object(url: str, policy: Policy) -> Object:
             "BACKEND=aws. A presigned https:// URL of the object works everywhere."
         )
     return Object(bucket=found["bucket"], key=found["key"])
+
+
+def file_url(path: str) -> str:
+    """The URL of the file at that absolute path."""
+    return _FILE + quote(path, errors="surrogateescape")
+
+
+def _file(url: str, policy: Policy) -> File:
+    """By its text: where it leads on the disk is for whoever opens it to see."""
+    path = unquote(url.removeprefix(_FILE), errors="surrogateescape")
+    parts = path.split("/")
+    if parts[0] or len(parts) < 3 or any(part in ("", ".", "..") for part in parts[1:]) or "\0" in path:
+        raise _Refused("must have the form file:///folder/file, with nothing that leads elsewhere.")
+    if "?" in url or "#" in url or not url.isprintable():
+        raise _Refused("has a query, a fragment or invisible characters; percent-encode what belongs to the name.")
+    if not any(PurePath(path).is_relative_to(folder) for folder in policy.folders):
+        raise _Refused(
+            "is not in a folder that is open to this service; its operator lists folders in INPUT_ROOTS, on one "
+            "machine only."
+        )
+    return File(path=path)
 
 
 def _web(url: str, policy: Policy) -> Web:

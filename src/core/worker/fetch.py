@@ -10,7 +10,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qs, urljoin, urlsplit
@@ -103,7 +103,7 @@ class Client:
 
     def __init__(self, limits: Limits, policy: urls.Policy, network: guard.Network = SYSTEM) -> None:
         self.limits = limits
-        self.policy = replace(policy, buckets=())  # nothing leads from the web into a bucket
+        self.policy = policy.web  # nothing leads from the web into a bucket
         # How long a read may take is for the download to say: see _patience.
         self._timeout = httpx.Timeout(connect=limits.connect_seconds, read=None, write=limits.idle_seconds, pool=None)
         self._transport = transport.Transport(policy, network)

@@ -26,6 +26,7 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.Unauthenticated: 401,
     errors.NotFound: 404,
     errors.TaskNotFound: 404,
+    errors.BatchNotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.TaskNotReady: 409,
     errors.TaskEnded: 409,

@@ -20,13 +20,14 @@ from core.cancel import cancel
 from core.delete import delete
 from core.errors import TaskNotFound, UnsupportedMediaType
 from core.execute import execute
+from core.find import find_task
 from core.notify import notify
 from core.ports import Services
 from core.preview import preview
 from core.read_log import read_log
 from core.register import MAX_KEY_LENGTH, register
 from core.result import result_key
-from core.seen import STRANGER, SeenTasks
+from core.seen import STRANGER, SeenRecords, SeenTasks
 from core.settings import Settings
 from core.task import Status, Task
 from handlers.web import cursors, log_keys, models, options, registration
@@ -87,8 +88,9 @@ class Operations:
     @property
     def services(self) -> Services:
         """What the caller of this request may use: other callers' tasks are not in it."""
-        store = SeenTasks(self.all_services.store, caller(), self.one_at_a_time)
-        return replace(self.all_services, store=store)
+        whole = self.all_services
+        store = SeenTasks(whole.store, caller(), self.one_at_a_time)
+        return replace(whole, store=store, records=SeenRecords(whole.records, caller()))
 
     def register(
         self, body: registration.Registration, execute: ExecuteToo = False, idempotency_key: IdempotencyKey = None
@@ -139,7 +141,7 @@ class Operations:
 
     def status(self, task_id: TaskId) -> Response:
         asked = _checked(task_id)
-        return self._shown(self.services.store.get(asked), 200)
+        return self._shown(find_task(self.services, asked), 200)
 
     def result(self, task_id: TaskId) -> Response:
         return self._linked(_checked(task_id), None)
@@ -148,7 +150,7 @@ class Operations:
         return self._linked(_checked(task_id), filename)
 
     def log(self, task_id: TaskId) -> Response:
-        text = read_log(self.services, self.services.store.get(_checked(task_id)))
+        text = read_log(self.services, find_task(self.services, _checked(task_id)))
         return PlainTextResponse(text, headers={**_NOT_STORED, "X-Content-Type-Options": "nosniff"})
 
     def tasks(self, status: OfStatus = None, limit: Limit = USUAL_PAGE, cursor: Cursor = None) -> Response:
@@ -174,7 +176,7 @@ class Operations:
 
     def _linked(self, task_id: str, filename: str | None) -> Response:
         objects, now = self.services.objects, self.clock()
-        task = self.services.store.get(task_id)
+        task = find_task(self.services, task_id)
         key = result_key(objects, task, filename, now=now, ask_again_seconds=self._poll_seconds(task))
         link = objects.link(key, expires_in_seconds=self.settings.link_ttl_seconds)
         return RedirectResponse(link, status_code=307, headers=_NOT_STORED)
