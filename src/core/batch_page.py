@@ -55,17 +55,18 @@ def rowless(
 
 def merged(rows: Page, others: Iterable[Rowless], *, limit: int) -> tuple[list[Task | Rowless], Position | None]:
     """At most `limit` of both, each in order, and what to go on below. What is in both is there by its row."""
-    every = merge(rows.tasks, others, key=_position, reverse=True)
+    both: tuple[Iterable[Task | Rowless], ...] = (rows.tasks, others)
+    every = merge(*both, key=_position, reverse=True)
     once = (next(same) for _, same in groupby(every, key=_position))
     found = list(islice(once, limit + 1))
     return found[:limit], _position(found[limit - 1]) if len(found) > limit else rows.next
 
 
-def clipped(rows: Page, *, down_to: Position) -> Page:
-    """What of the page is not below the position; nothing goes on there."""
-    if rows.next and rows.next > down_to:
+def cut(rows: Page, *, at: Position, following: Position | None) -> Page:
+    """What of the page is not below the position; where it ends there, it goes on at `following`."""
+    if rows.next and rows.next > at:
         return rows
-    return Page([task for task in rows.tasks if Position.of(task) >= down_to], None)
+    return Page([task for task in rows.tasks if Position.of(task) >= at], following)
 
 
 def _place(batch: Batch, position: Position) -> int:

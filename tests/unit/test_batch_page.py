@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.batch import Batch, Source, task_id
-from core.batch_page import Rowless, above, clipped, first_of, may_lack_rows, merged, rowless
+from core.batch_page import Rowless, above, cut, first_of, may_lack_rows, merged, rowless
 from core.ports import Page, Position
 from core.task import Status, Task
 from support.builders import NOW, a_task
@@ -136,7 +136,7 @@ def test_the_ends_of_a_batch_are_around_its_tasks_and_nobody_elses() -> None:
         (([3], 3), ([], None)),
     ],
 )
-def test_a_page_goes_no_further_than_it_is_clipped(
+def test_a_page_goes_no_further_than_it_is_cut(
     page: tuple[list[int], int | None], expected: tuple[list[int], int | None]
 ) -> None:
     tasks = {second: a_task(created_at=NOW + second * SECOND) for second in range(8)}
@@ -144,7 +144,10 @@ def test_a_page_goes_no_further_than_it_is_clipped(
     def made(seconds: list[int], following: int | None) -> Page:
         return Page([tasks[second] for second in seconds], None if following is None else Position.of(tasks[following]))
 
-    assert clipped(made(*page), down_to=Position.of(tasks[5])) == made(*expected)
+    at = Position.of(tasks[5])
+    assert cut(made(*page), at=at, following=None) == made(*expected)
+    on = expected[1] or 5
+    assert cut(made(*page), at=at, following=at) == made(expected[0], on)
 
 
 @pytest.mark.parametrize("status", [None, *Status])

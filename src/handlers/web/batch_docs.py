@@ -3,15 +3,15 @@
 from typing import Any
 
 from handlers.web import batch_examples, batch_models, models
-from handlers.web.answers import LATER, POLL, STORED, answer, error
+from handlers.web.answers import POLL, STORED, answer, error
 
 TAG = {"name": "Batches", "description": "One wish for many files, each of which is a task."}
 _UNKNOWN = error("There is no such batch.", "BATCH_NOT_FOUND")
 _LOCATION = {"Location": {"description": "The batch.", "schema": {"type": "string"}}}
 _REFUSED = answer(
     models.Error,
-    "The request, the command or a file cannot be accepted; nothing was stored. Of files, `details.files` has the first "
-    "20 that cannot, each with its index and the reason.",
+    "The request, the command or a file cannot be accepted; nothing was stored. `details.files` has the first 20 files "
+    "that cannot, each with its index and the reason.",
     {"files": batch_examples.BAD_LINES, "source": batch_examples.NO_SOURCE},
 )
 
@@ -19,10 +19,11 @@ REGISTER: dict[str, Any] = {
     "operation_id": "register_batch",
     "tags": ["Batches"],
     "summary": "Register a batch, and execute it",
-    "description": "Checks the wish once and each file's URL and name, without fetching anything, and stores all tasks: "
-    "from the answer on they are `queued`, are listed, and have a status, each as if it had been registered by itself. "
-    "All or nothing: one file that cannot be accepted refuses the batch. A wish is that of a task, with `{name}` in the "
-    "place of the file's name and `{stem}` in that of its name without the extension. A URL stands in the list once.",
+    "description": "Checks the wish once, and each file's URL and name, without fetching anything, and stores all "
+    "tasks: from the answer on they are `queued`, are listed, and have a status, each as if it had been registered and "
+    "executed by itself. All or nothing: one file that cannot be accepted refuses the batch. A wish is that of a task, "
+    "with `{name}` in the place of the file's name, and `{stem}` in that of its name without the extension. A URL "
+    "stands in the list once.",
     "status_code": 202,
     "responses": {
         200: answer(
@@ -42,12 +43,6 @@ REGISTER: dict[str, Any] = {
         413: error("The body is larger than 5 MB.", "REQUEST_TOO_LARGE"),
         415: error("The body is not declared as JSON.", "UNSUPPORTED_MEDIA_TYPE"),
         **STORED,
-        503: error(
-            "No worker could be asked for, though the batch is stored; or the service cannot reach its data.",
-            "DISPATCH_UNAVAILABLE",
-            "SERVICE_UNAVAILABLE",
-            headers=LATER,
-        ),
     },
     "openapi_extra": {
         "requestBody": {
@@ -67,8 +62,8 @@ SHOW: dict[str, Any] = {
     "operation_id": "batch",
     "tags": ["Batches"],
     "summary": "Show a batch",
-    "description": "How far the batch is: its tasks by status, the files that are converted, those that failed and why, "
-    "and what happened when. All tasks of the batch, whatever their status, are in `GET /ffmpeg/tasks?batch_id=`.",
+    "description": "How far the batch is: its tasks by status, the files that are converted, those that failed and "
+    "why, and what happened when. All tasks of the batch, with their ids, are in `GET /ffmpeg/tasks?batch_id=`.",
     "status_code": 200,
     "responses": {
         200: answer(
@@ -95,9 +90,7 @@ CANCEL: dict[str, Any] = {
     "responses": {
         202: answer(batch_models.Batch, "The batch, `canceled`.", {"canceled": batch_examples.CANCELED}),
         404: _UNKNOWN,
-        409: answer(
-            models.Error, "All of its tasks have ended.", {"TASK_ENDED": batch_examples.ENDED}
-        ),
+        409: answer(models.Error, "All of its tasks have ended.", {"TASK_ENDED": batch_examples.ENDED}),
         **STORED,
     },
 }

@@ -115,8 +115,8 @@ CANCELED: dict[str, Any] = {
 BAD_LINES: dict[str, Any] = {
     "error": {
         "code": "URL_NOT_ALLOWED",
-        "message": "2 of 3 files cannot be taken. The first, opening.mov: The URL of opening.mov has an address that is "
-        "not on the public internet.",
+        "message": "2 of 3 files cannot be taken. The first, opening.mov: The URL of opening.mov has an address that "
+        "is not on the public internet.",
         "details": {
             "field": "inputs",
             "count": 2,

@@ -108,8 +108,8 @@ class Batch(Wire):
 
     batch_id: str
     status: Literal["queued", "running", "completed", "failed", "canceled"] = Field(
-        description="`queued` until the first task runs. `completed` when all tasks have; `failed` when all have ended, "
-        "and one or more have failed."
+        description="`queued` until the first task runs. `completed` when all tasks are; `failed` when all have "
+        "ended, and one or more have failed."
     )
     count: int = Field(description="Of tasks, one for each file.")
     counts: BatchCounts

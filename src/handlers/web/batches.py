@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from core.batch_view import BatchView, view
-from core.batches import view_batch
+from core.batches import read_manifest, view_batch
 from core.cancel_batch import cancel_batch
 from core.errors import BatchNotFound
 from core.register import MAX_KEY_LENGTH
@@ -44,9 +44,10 @@ class Batches:
 
     def register(self, body: batch_models.BatchRegistration, idempotency_key: IdempotencyKey = None) -> Response:
         services, who = self.of.services, caller()
-        batch, again, sources = register_batch(
+        wanted = body.to_wanted()
+        batch, again = register_batch(
             services,
-            body.to_wanted(),
+            wanted,
             settings=self.of.settings,
             batch_id=self.of.new_id(),
             correlation_id=log_keys.correlation_id(),
@@ -58,16 +59,17 @@ class Batches:
         log_keys.note(batch_id=batch.batch_id)
         if not again:
             self.of.count("BatchesRegistered")
+        sources = wanted.sources or read_manifest(services, batch)
         members = services.store.members(batch.batch_id) if again else ()
         found = view(batch, members, sources)
         shown = batch_models.shown_registered(found, (source.name for source in sources))
         return self._answered(found, shown, 200 if again else 202, {"Location": f"/ffmpeg/batches/{batch.batch_id}"})
 
     def show(self, batch_id: BatchId) -> Response:
-        return self._shown(_checked(batch_id), 200)
+        return self._shown(checked(batch_id), 200)
 
     def cancel(self, batch_id: BatchId) -> Response:
-        cancel_batch(self.of.services, _checked(batch_id), now=self.of.clock())
+        cancel_batch(self.of.services, checked(batch_id), now=self.of.clock())
         self.of.count("BatchesCanceled")
         return self._shown(batch_id, 202)
 
@@ -93,7 +95,8 @@ def install(
     add("/ffmpeg/batches/{batch_id}/cancel", batches.cancel, methods=["POST"], **words("cancel_batch"))
 
 
-def _checked(batch_id: str) -> str:
+def checked(batch_id: str) -> str:
+    """Raises BatchNotFound for what cannot be an id, and is not worth a question to the store."""
     if not _BATCH_ID.fullmatch(batch_id):
         raise BatchNotFound
     log_keys.note(batch_id=batch_id)

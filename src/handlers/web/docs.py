@@ -33,8 +33,8 @@ Name a media URL and the ffmpeg command that you want, in two requests; read the
 **Without ffmpeg's words.** `options` say by field what is wished, and a `preset` (`GET /ffmpeg/presets`) is a command
 kept ready; either takes the place of `command`, and the task shows the command that it became.
 
-**Many files.** `POST /ffmpeg/batches` registers and executes one wish for up to 10,000 files in one call; each file is a
-task like any other.
+**Many files.** `POST /ffmpeg/batches` registers and executes one wish for up to 10,000 files in one call; each file is
+a task like any other.
 
 **Correlation.** Send `X-Correlation-Id` (or `Client-Correlation-Id`): 1 to 128 of `A-Z a-z 0-9 . _ : -`. It comes
 back on every answer, is kept with the task and stands in every log record. Without one, or with another kind of text
@@ -288,7 +288,7 @@ TASKS: dict[str, Any] = {
     "operation_id": "tasks",
     "tags": ["Tasks"],
     "summary": "List tasks",
-    "description": "All tasks, those of batches among them from the first moment, the newest first, page by page: ask again with `cursor` until `next_cursor` is null. A "
+    "description": "All tasks, the newest first, page by page: ask again with `cursor` until `next_cursor` is null. A "
     "page may have fewer tasks than `limit`, even none, and still a next one. Tasks that are registered meanwhile move "
     "nothing; on AWS a new task may be listed a moment after its registration. Inputs, links to outputs, attempts and "
     "the details of a failure are in a task's status.",
@@ -298,6 +298,7 @@ TASKS: dict[str, Any] = {
             models.TaskPage, "A page.", {"more_to_come": examples.TASK_PAGE, "the_last_one": examples.LAST_PAGE}
         ),
         400: _error("A parameter is not valid, or the cursor is none of ours.", "INVALID_ARGUMENT"),
+        404: _error("There is no batch with this `batch_id`.", "BATCH_NOT_FOUND"),
         **_STORED,
     },
 }

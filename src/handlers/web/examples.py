@@ -304,6 +304,7 @@ ERRORS: dict[str, dict[str, Any]] = {
         {"field": "input_files.input.mp4"},
     ),
     "TASK_NOT_FOUND": error("TASK_NOT_FOUND", "There is no task with this id."),
+    "BATCH_NOT_FOUND": error("BATCH_NOT_FOUND", "There is no batch with this id."),
     "TASK_ENDED": error(
         "TASK_ENDED",
         "The task has ended as completed; register a new one.",
