@@ -95,6 +95,11 @@ class Settings:
         return tuple(queue for queue in (self.job_queue, self.cpu_job_queue) if queue)
 
     @property
+    def job_seconds(self) -> int:
+        """How long a worker may be at one task, which it fetches, runs twice at the most and stores, until it hangs."""
+        return 2 * self.task_timeout_seconds + 3600
+
+    @property
     def lets_strangers_in(self) -> bool:
         """Whether anybody who reaches the local service could use it, though nobody has said that they may."""
         return not (self.api_keys or self.allow_unauthenticated or _is_loopback(self.host))

@@ -116,7 +116,7 @@ def _aws(settings: Settings) -> Services:
         store=DynamoTaskStore(settings.task_table),
         records=DynamoRecordStore(settings.task_table),
         objects=S3ObjectStore(settings.output_bucket),
-        dispatcher=BatchDispatcher({"gpu": gpu, "cpu": cpu}),
+        dispatcher=BatchDispatcher({"gpu": gpu, "cpu": cpu}, task_seconds=settings.job_seconds),
         inputs=S3InputStore(),
         output_prefix=settings.output_prefix,
     )

@@ -196,7 +196,7 @@ def test_the_table_and_the_bucket_are_as_the_template_says(stack: Mapping[str, s
     dynamodb, s3 = boto3.client("dynamodb"), boto3.client("s3")
     table = dynamodb.describe_table(TableName=stack["TaskTable"])["Table"]
     assert table["KeySchema"] == [{"AttributeName": "task_id", "KeyType": "HASH"}]
-    assert [index["IndexName"] for index in table["GlobalSecondaryIndexes"]] == ["due", "live", "listed"]
+    assert [index["IndexName"] for index in table["GlobalSecondaryIndexes"]] == ["due", "live", "listed", "batched"]
     policy = json.loads(s3.get_bucket_policy(Bucket=stack["OutputBucket"])["Policy"])
     assert [statement["Sid"] for statement in policy["Statement"]] == ["TlsOnly"]
 

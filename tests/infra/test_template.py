@@ -31,6 +31,7 @@ FULL = Stack(
         "Profile": "prod",
         "OutputBucketName": "media-out",
         "InputBuckets": "media,archive",
+        "InputDeletion": "allowed",
         "WebhookSecretArn": "arn:aws:ssm:eu-central-1:123456789012:parameter/webhook",
         "EventBus": "default",
         "ApiKeysArn": "arn:aws:ssm:eu-central-1:123456789012:parameter/keys",
@@ -147,6 +148,11 @@ def test_the_parameters_fit_the_settings() -> None:
         Settings.from_env({"LINK_TTL_SECONDS": str(parameters["LinkTtlSeconds"][bound])})
 
 
+def test_a_job_may_take_as_long_as_a_worker_of_a_batch_may_for_each_task() -> None:
+    for limit in BARE.template["Mappings"]["TimeLimit"].values():
+        assert Settings.from_env({"TASK_TIMEOUT_SECONDS": limit["Task"]}).job_seconds == limit["Job"]
+
+
 def test_no_environment_has_a_secret(function: str) -> None:
     generated = Stack({"WebhookSecretArn": "generate"}).variables(function)["WEBHOOK_SECRET"]
     assert generated == "whsec_<WebhookSecret>"  # a Ref, which for a secret is its ARN
@@ -168,7 +174,7 @@ def test_the_table_is_the_one_that_the_store_is_tested_on() -> None:
     table = BARE.properties("TaskTable")
     assert {name: table[name] for name in moto_server.TABLE_SCHEMA} == moto_server.TABLE_SCHEMA
     indexes = [index["IndexName"] for index in table["GlobalSecondaryIndexes"]]
-    assert indexes == [task_store.INDEX, task_store.LIVE_INDEX, task_store.LIST_INDEX]
+    assert indexes == [task_store.INDEX, task_store.LIVE_INDEX, task_store.LIST_INDEX, task_store.BATCH_INDEX]
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["TimeToLiveSpecification"] == {"AttributeName": task_store.EXPIRES, "Enabled": True}
     assert [stack.properties("TaskTable")["DeletionProtectionEnabled"] for stack in (BARE, FULL)] == [False, True]

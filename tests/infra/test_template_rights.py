@@ -54,19 +54,22 @@ CALLERS: Mapping[str, set[str]] = {
     "DynamoTaskStore._batch": {API},  # the list
     "DynamoTaskStore._look": {API},  # the list
     "DynamoTaskStore.count_live": {API},  # what a key has under way
-    "S3ObjectStore.put_file": {WORKER},
+    "DynamoTaskStore.members": {API, *CARE},  # how a batch is
+    "S3ObjectStore.put_file": {API, WORKER},  # of the API, the list of a batch's files
     "S3ObjectStore.head": {WORKER},
     "S3ObjectStore.link": {API, *CARE},  # in answers and in notices
-    "S3ObjectStore.read": {API},  # logs
+    "S3ObjectStore.read": {API, *CARE, WORKER},  # logs, and the lists of the batches' files
     "S3ObjectStore.delete": {API, *CARE, WORKER},  # outputs whose time is over; what an attempt has left
     "S3ObjectStore._delete_page": {API, *CARE, WORKER},
     "S3ObjectStore._give_up_transfers": {API, *CARE, WORKER},
     "S3ObjectStore._give_up_transfer": {API, *CARE, WORKER},
     "S3ObjectStore.check": {API},
+    "S3InputStore._media": {API},  # what a batch is to be made of
     "S3InputStore.get_file": {WORKER},
-    "BatchDispatcher.submit": {API, *CARE},
-    "BatchDispatcher.look": {API, *CARE},  # the API after a cancel that was refused
-    "BatchDispatcher.stop": {API, *CARE},
+    "S3InputStore.delete": {WORKER},
+    "BatchDispatcher._submit": {API, *CARE},
+    "BatchDispatcher._seen": {API, *CARE},  # the API after a cancel that was refused
+    "BatchDispatcher._stop": {API, *CARE},
     "BatchDispatcher.check": {API},
     "waiting": {SWEEP},
     "EventBusChannel.deliver": CARE,
@@ -76,13 +79,19 @@ CALLERS: Mapping[str, set[str]] = {
 KEYS = "arn:aws:ssm:eu-central-1:123456789012:parameter/keys"
 # The managed policies and the policies apart that each role has, besides what is written at it.
 ATTACHED = {
-    API: ("SubmitJobs", "ReadApiKeys"),
+    API: ("SubmitJobs", "ReadApiKeys", "ListInputBuckets"),
     EVENTS: ("LookAfterTasks", "SubmitJobs", "ReadWebhookSecret", "AnnounceEnds"),
     SWEEP: ("LookAfterTasks", "SubmitJobs", "ReadWebhookSecret", "AnnounceEnds"),
-    WORKER: ("ReadInputBuckets",),
+    WORKER: ("ReadInputBuckets", "DeleteFromInputBuckets"),
 }
 FULL = Stack(
-    {"InputBuckets": "media,archive", "WebhookSecretArn": "generate", "EventBus": "default", "ApiKeysArn": KEYS}
+    {
+        "InputBuckets": "media,archive",
+        "InputDeletion": "allowed",
+        "WebhookSecretArn": "generate",
+        "EventBus": "default",
+        "ApiKeysArn": KEYS,
+    }
 )
 ELSEWHERE = Stack({"OutputBucketName": "media-out"})
 # Of these AWS says that they know no resources.
@@ -181,7 +190,15 @@ def test_the_policies_are_attached_to_those_who_are_said_to_have_them() -> None:
         name for name, it in resources.items() if it["Type"].startswith("AWS::IAM::") and "Policy" in it["Type"]
     ]
     assert set(policies) == {name for names in ATTACHED.values() for name in names}
-    assert resources["ReadInputBuckets"]["Properties"]["Roles"] == [{"Ref": "WorkerRole"}]
+    for policy in ATTACHED[WORKER]:
+        assert resources[policy]["Properties"]["Roles"] == [{"Ref": "WorkerRole"}]
+
+
+@pytest.mark.parametrize(("deletion", "expected"), [("allowed", True), ("refused", False), (None, False)])
+def test_workers_delete_inputs_only_where_that_is_allowed(deletion: str | None, expected: bool) -> None:
+    stack = Stack({"InputBuckets": "media"} | ({"InputDeletion": deletion} if deletion else {}))
+    found = [statement for statement in statements(stack, WORKER) if statement["Sid"] == "DeleteInputs"]
+    assert bool(found) is expected
 
 
 def _name(policy: Any) -> str:
@@ -210,10 +227,16 @@ JOBS = "arn:aws:batch:eu-central-1:123456789012:"
 )
 @pytest.mark.parametrize("role", [API, EVENTS, SWEEP, WORKER])
 def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role: str) -> None:
-    of_objects = {f"{bucket}/outputs/*"}
+    of_objects = {
+        "Inputs": {"arn:aws:s3:::media/*", "arn:aws:s3:::archive/*"},
+        "DeleteInputs": {"arn:aws:s3:::media/*", "arn:aws:s3:::archive/*"},
+        "ListInputs": {"arn:aws:s3:::media", "arn:aws:s3:::archive"},
+        "Manifests": {f"{bucket}/batches/*"},
+        "Outputs": {f"{bucket}/outputs/*"},
+    }
     allowed = {
-        "dynamodb": {"<TaskTable>", "<TaskTable>/index/due", "<TaskTable>/index/live", "<TaskTable>/index/listed"},
-        "s3": {bucket, f"{bucket}/outputs/*"},
+        "dynamodb": {"<TaskTable>", *(f"<TaskTable>/index/{name}" for name in ("due", "live", "listed", "batched"))},
+        "s3": {bucket},
         "batch": {
             "*",
             f"{JOBS}job/*",
@@ -228,10 +251,8 @@ def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role
         resources = statement["Resource"]
         found = set(resources if isinstance(resources, list) else [resources])
         for action in statement["Action"]:
-            if statement["Sid"] == "Inputs":
-                assert (action, found) == ("s3:GetObject", {"arn:aws:s3:::media/*", "arn:aws:s3:::archive/*"})
-            elif action.startswith("s3:") and not action.startswith("s3:ListBucket"):
-                assert found == of_objects
+            if statement["Sid"] in of_objects:
+                assert found == of_objects[statement["Sid"]]
             else:
                 assert found <= allowed[action.split(":")[0]]
 

@@ -43,6 +43,7 @@ TABLE_SCHEMA: Mapping[str, Any] = {
         {"AttributeName": "live_key", "AttributeType": "S"},
         {"AttributeName": "listed_shard", "AttributeType": "S"},
         {"AttributeName": "listed_at", "AttributeType": "S"},
+        {"AttributeName": "batch_id", "AttributeType": "S"},
     ],
     "KeySchema": [{"AttributeName": "task_id", "KeyType": "HASH"}],
     "GlobalSecondaryIndexes": [
@@ -66,6 +67,11 @@ TABLE_SCHEMA: Mapping[str, Any] = {
                 {"AttributeName": "listed_at", "KeyType": "RANGE"},
             ],
             "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["status"]},
+        },
+        {
+            "IndexName": "batched",
+            "KeySchema": [{"AttributeName": "batch_id", "KeyType": "HASH"}],
+            "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["status", "ended_at", "ended_by"]},
         },
     ],
 }
