@@ -18,13 +18,20 @@ from core.task import Status, Task
 MOST_BATCHES = 100
 
 
-def list_tasks(services: Services, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:
+def list_tasks(
+    services: Services,
+    *,
+    limit: int,
+    below: Position | None = None,
+    status: Status | None = None,
+    most_batches: int = MOST_BATCHES,
+) -> Page:
     """A page of all tasks, under the promises of TaskStore.page."""
     rows = services.store.page(limit=limit, below=below, status=status)
     if status not in (None, Status.QUEUED, Status.CANCELED):  # which no task without a row is in
         return rows
-    batches = _between(services, below=below, down_to=rows.next)
-    if len(batches) == MOST_BATCHES:
+    batches = _between(services, below=below, down_to=rows.next, limit=most_batches)
+    if len(batches) == most_batches:
         last = batch_page.first_of(batches[-1])
         rows = batch_page.cut(rows, at=last, following=last)
     return _page(services, rows, batches, limit=limit, below=below, status=status)
@@ -41,9 +48,9 @@ def list_batch(
     return _page(services, rows, [batch], limit=limit, below=below, status=status)
 
 
-def _between(services: Services, *, below: Position | None, down_to: Position | None) -> list[Batch]:
+def _between(services: Services, *, below: Position | None, down_to: Position | None, limit: int) -> list[Batch]:
     since = down_to.created_at if down_to else None
-    found = services.records.newest(batch_record.KIND, limit=MOST_BATCHES, below=below, since=since)
+    found = services.records.newest(batch_record.KIND, limit=limit, below=below, since=since)
     return [batch_record.read(record) for record in found]
 
 
