@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from core import sweep
+from core import sweep, sweep_batches
 from core.ports import Channel, Services
 from core.settings import SECRET_ARN, Settings, SettingsInvalid
 from core.task import Task
@@ -125,6 +125,7 @@ def _aws(settings: Settings) -> Services:
 def local(settings: Settings, env: Mapping[str, str]) -> Local:
     """One machine. Nothing is started: a worker needs the services only, and lets the pool be."""
     from core.local.dispatcher import LocalDispatcher
+    from core.local.input_folders import LocalInputFolders
     from core.local.object_store import FolderObjectStore, load_secret
     from core.local.record_store import SqliteRecordStore
     from core.local.task_store import SqliteTaskStore
@@ -137,6 +138,7 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
         env=settings.to_env() | {name: env[name] for name in _INHERITED if name in env},
         max_concurrent=settings.max_concurrent_tasks,
         on_exit=lambda task_id, _: sweep.look_after(wired, task_id, now=datetime.now(UTC), job=sweep.GONE),
+        on_batch_exit=lambda batch_id: sweep_batches.look_after_batch(wired, batch_id, now=datetime.now(UTC)),
     )
     file = settings.data_dir / "tasks.db"
     wired = Services(
@@ -144,6 +146,7 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
         records=SqliteRecordStore(file),
         objects=objects,
         dispatcher=pool,
+        folders=LocalInputFolders(settings.input_roots),
         output_prefix=settings.output_prefix,
     )
     return Local(services=wired, pool=pool, open_link=objects.open_link)

@@ -21,7 +21,7 @@ from typing import IO
 import uvicorn
 from dotenv import dotenv_values
 
-from core import aftermath, presets, sweep, wiring
+from core import aftermath, presets, sweep, sweep_batches, wiring
 from core.ffmpeg.preset import PresetInvalid
 from core.ports import Services
 from core.settings import Settings, SettingsInvalid
@@ -86,6 +86,7 @@ def _run(
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     scratch.clear(settings.scratch)
     sweep.reconcile(services, now=datetime.now(UTC))
+    sweep_batches.reconcile_batches(services, now=datetime.now(UTC))
     signal.signal(signal.SIGTERM, _interrupt)
     pool.start()
     closing_down = threading.Event()
@@ -105,6 +106,7 @@ def _looking_after(services: Services, settings: Settings, closing_down: threadi
     slow receiver of notices holds up no recovery."""
 
     def recover() -> None:
+        sweep_batches.sweep_batches(services, now=datetime.now(UTC))
         sweep.sweep(services, now=datetime.now(UTC))
         scratch.clear(settings.scratch)
 

@@ -18,11 +18,11 @@ from enum import Enum
 from pathlib import Path
 from threading import Event
 
-from core import moves
+from core import moves, urls
 from core.errors import CommandNotAllowed, ServiceError, TaskChanged, TaskEnded, TaskNotFound, TaskNotReady
 from core.ffmpeg import build, compute, failure, fallback, probe, validate
 from core.ffmpeg.command import Command
-from core.ports import Services
+from core.ports import InputUnreadable, Services
 from core.settings import Settings
 from core.task import Failure, FailureCode, Media, Output, Stage, Status, Task, Timings
 from core.worker import collect, fetch, fetch_object, process, sandbox, scratch, transcode, upload
@@ -68,10 +68,15 @@ def run(worker: Worker, task_id: str) -> Outcome:
     if worker.stop.is_set():  # before there was anything to give back; a claim would be one of three
         return Outcome.GIVEN_UP
     try:
-        task = _claimed(worker, task_id)
+        task = claimed(worker, task_id)
     except (TaskEnded, TaskNotReady, TaskNotFound) as refusal:
         log.info("not ours", extra={"action": "claim_refused", "reason": refusal.code})
         return Outcome.NOT_OURS
+    return work(worker, task)
+
+
+def work(worker: Worker, task: Task) -> Outcome:
+    """The same for a task that is claimed."""
     log.info("claimed", extra={"action": "claimed", "fence": task.fence})
     with _reporter(worker, task) as reporter:
         outcome = _outcome(worker, task, reporter)
@@ -84,18 +89,23 @@ def run(worker: Worker, task_id: str) -> Outcome:
         _discard(worker, task)
     if settled is None:
         return Outcome.NOT_OURS
+    if settled.status is Status.COMPLETED and settled.delete_input:
+        _delete_input(worker, settled.input_files.get(settled.delete_input, ""))
     return Outcome.GIVEN_UP if outcome is None else Outcome.RECORDED
 
 
-def _claimed(worker: Worker, task_id: str) -> Task:
-    owner = f"{socket.gethostname()}:{os.getpid()}"
+def claimed(worker: Worker, task_id: str) -> Task:
+    """The task, held by us. Raises TaskEnded, TaskNotReady or TaskNotFound when it is not to be had."""
     for _ in range(CLAIM_ATTEMPTS):
         task = worker.services.store.get(task_id)
         with contextlib.suppress(TaskChanged):
-            return worker.services.store.replace(
-                moves.claim(task, now=worker.now(), owner=owner, job_id=worker.job_id), task
-            )
+            return worker.services.store.replace(claim(worker, task), task)
     raise TaskNotReady("The task changes too fast to be claimed.")
+
+
+def claim(worker: Worker, task: Task) -> Task:
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    return moves.claim(task, now=worker.now(), owner=owner, job_id=worker.job_id)
 
 
 def _reporter(worker: Worker, task: Task) -> Reporter:
@@ -163,6 +173,19 @@ def _discard(worker: Worker, task: Task) -> None:
         worker.services.objects.delete(f"{worker.services.folder(task)}/{task.fence}")
 
 
+def _delete_input(worker: Worker, url: str) -> None:
+    """Best effort: the task has ended, and one that is left behind does no harm."""
+    services = worker.services
+    try:
+        place = urls.check(url, field="the input", policy=worker.settings.url_policy)
+        if isinstance(place, urls.File) and services.folders:
+            services.folders.delete(place.path)
+        if isinstance(place, urls.Object) and services.inputs:
+            services.inputs.delete(place.bucket, place.key)
+    except (InputUnreadable, ServiceError) as error:
+        log.warning("the input was not deleted", extra={"action": "input_not_deleted", "reason": str(error)})
+
+
 def _listed(outputs: tuple[Output, ...]) -> tuple[Output, ...]:
     bare = (replace(output, media=None) for output in outputs[MAX_DESCRIBED_OUTPUTS:MAX_LISTED_OUTPUTS])
     return (*outputs[:MAX_DESCRIBED_OUTPUTS], *bare)
@@ -175,8 +198,8 @@ def _folder(worker: Worker, task: Task) -> Iterator[Folder]:
     folder = Folder(place / f"{task.task_id}.{task.fence}")
     with (
         scratch.held(place, lambda: sandbox.make(folder, worker.layers)),
-        # It stands in the folder, and must not see it go: nothing is left for it to do then.
-        contextlib.closing(worker.prober),
+        # It stands in the folder, and must not see it go.
+        collect.released(worker.prober),
     ):
         yield folder
 
@@ -285,12 +308,13 @@ def _download(worker: Worker, task: Task, folder: Folder) -> dict[str, str]:
 def _fetched(
     worker: Worker, http: fetch.Client, source: fetch.Source, path: Path, *, stopped: Callable[[], bool]
 ) -> None:
-    if not source.url.startswith(fetch_object.SCHEME):
+    if not source.url.startswith(fetch_object.SCHEMES):
         fetch.fetch(http, source, path, stopped=stopped)
         return
-    settings, store = worker.settings, worker.services.inputs
+    places = fetch_object.Places(worker.services.inputs, worker.services.folders)
+    settings = worker.settings
     most = settings.max_input_bytes
-    fetch_object.fetch_object(store, source, path, policy=settings.url_policy, max_bytes=most, stopped=stopped)
+    fetch_object.fetch_object(places, source, path, policy=settings.url_policy, max_bytes=most, stopped=stopped)
 
 
 def _examined(path: Path, name: str, examine: collect.Examine) -> Media | None:
