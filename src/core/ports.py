@@ -121,8 +121,13 @@ class RecordStore(Protocol):
         """Records whose `due_at` is at or before `before`, the longest due first; may lag behind by moments."""
         ...
 
-    def newest(self, kind: str, *, limit: int, below: Position | None = None) -> Sequence[Record]:
-        """At most `limit` records, the newest first, those below that position only; may lag behind by moments."""
+    def newest(
+        self, kind: str, *, limit: int, below: Position | None = None, since: datetime | None = None
+    ) -> Sequence[Record]:
+        """At most `limit` records, the newest first: those below that position, and not older than `since`.
+
+        May lag behind by moments.
+        """
         ...
 
 

@@ -128,6 +128,8 @@ def _fingerprint(wanted: BatchWanted) -> str:
 
 def _template(wanted: BatchWanted, *, settings: Settings, batch_id: str, correlation_id: str, now: datetime) -> Task:
     common = wanted.registration
+    if NAME in common.input_files:
+        raise _refusal("input_files", f"{NAME} is each file itself: leave it out of input_files.")
     with_gaps = replace(common, input_files={NAME: URL, **common.input_files})
     for name, url in common.input_files.items():
         urls.check(url, field=f"input_files.{name}", policy=settings.url_policy)
@@ -184,9 +186,12 @@ def _faults(template: Task, sources: Sequence[Source], policy: urls.Policy) -> I
     declared = (*template.input_files, *template.output_files)
     room = names.MAX_CHARACTERS - max(map(len, declared))
     elsewhere = any(NAME in word or STEM in word for word in shlex.split(template.command) if word not in declared)
+    first_at: dict[str, int] = {}
     for index, source in enumerate(sources):
         name = source.name
         try:
+            if (before := first_at.setdefault(source.url, index)) != index:
+                raise InvalidArgument(f"Its URL is in the list before, at index {before}: give each once.")
             urls.check(source.url, field=name, policy=policy)
             if len(name) > room or not names.PLAIN.fullmatch(name):
                 _check_whole(template, source, also_command=elsewhere)

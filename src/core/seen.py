@@ -121,9 +121,18 @@ class SeenRecords:
     def due(self, kind: str, before: datetime, *, limit: int) -> Sequence[Record]:
         return [found for found in self.store.due(kind, before, limit=limit) if self._sees(found)]
 
-    def newest(self, kind: str, *, limit: int, below: Position | None = None) -> Sequence[Record]:
-        """Others' are passed over, so there may be fewer, or none, and still more below the last that there is."""
-        return [found for found in self.store.newest(kind, limit=limit, below=below) if self._sees(found)]
+    def newest(
+        self, kind: str, *, limit: int, below: Position | None = None, since: datetime | None = None
+    ) -> Sequence[Record]:
+        """Others' are passed over, however many there are."""
+        found: list[Record] = []
+        while len(found) < limit:
+            some = self.store.newest(kind, limit=limit, below=below, since=since)
+            found += [record for record in some if self._sees(record)]
+            if len(some) < limit:
+                break
+            below = Position(some[-1].created_at, some[-1].record_id)
+        return found[:limit]
 
     def _sees(self, found: Record) -> bool:
         return found.kind != KIND or self.caller.sees(read(found))

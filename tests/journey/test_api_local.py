@@ -80,6 +80,7 @@ def test_register_stores_a_pending_task_and_shows_it(api: Api) -> None:
         "timeout_seconds": None,
         "metadata": {},
         "correlation_id": "order-1",
+        "batch_id": None,
         "key_name": None,
         "callback_url": None,
         "notices": [],

@@ -53,6 +53,9 @@ def test_the_operations_are_those_of_the_contract(spec: dict[str, Any]) -> None:
         "GET /ffmpeg/log/{task_id}": "log",
         "GET /ffmpeg/tasks": "tasks",
         "DELETE /ffmpeg/tasks/{task_id}": "delete",
+        "POST /ffmpeg/batches": "register_batch",
+        "GET /ffmpeg/batches/{batch_id}": "batch",
+        "POST /ffmpeg/batches/{batch_id}/cancel": "cancel_batch",
         "GET /ffmpeg/health": "health",
     }
 

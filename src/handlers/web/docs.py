@@ -5,11 +5,22 @@ from typing import Any
 from starlette.responses import Response
 
 from core.task import FailureCode
-from handlers.web import examples, models, options
+from handlers.web import batch_docs, examples, models, options
+from handlers.web.answers import CORRELATION as _CORRELATION
+from handlers.web.answers import INTERNAL as _INTERNAL
+from handlers.web.answers import LOCATION as _LOCATION
+from handlers.web.answers import NO_WORKER as _NO_WORKER
+from handlers.web.answers import OTHER as _OTHER
+from handlers.web.answers import POLL as _POLL
+from handlers.web.answers import STORED as _STORED
+from handlers.web.answers import UNKNOWN_TASK as _UNKNOWN_TASK
+from handlers.web.answers import answer as _answer
+from handlers.web.answers import error as _error
 from handlers.web.errors import CODES
 
 TAGS = [
     {"name": "Tasks", "description": "One ffmpeg command over named inputs that produces named outputs."},
+    batch_docs.TAG,
     {"name": "Service", "description": "The service itself."},
 ]
 DESCRIPTION = f"""
@@ -21,6 +32,9 @@ Name a media URL and the ffmpeg command that you want, in two requests; read the
 
 **Without ffmpeg's words.** `options` say by field what is wished, and a `preset` (`GET /ffmpeg/presets`) is a command
 kept ready; either takes the place of `command`, and the task shows the command that it became.
+
+**Many files.** `POST /ffmpeg/batches` registers and executes one wish for up to 10,000 files in one call; each file is
+a task like any other.
 
 **Correlation.** Send `X-Correlation-Id` (or `Client-Correlation-Id`): 1 to 128 of `A-Z a-z 0-9 . _ : -`. It comes
 back on every answer, is kept with the task and stands in every log record. Without one, or with another kind of text
@@ -40,53 +54,9 @@ at most; `attempts` shows each of them. On 429 and 503, send the same request ag
 
 **Failures.** A task that failed says why in `error`, by one of: {", ".join(f"`{code}`" for code in FailureCode)}.
 
-**Limits.** A request body has at most 256 KB.
+**Limits.** A request body has at most 256 KB, that of a batch 5 MB.
 """
 
-_CORRELATION = {
-    "X-Correlation-Id": {
-        "description": "The caller's correlation id, or a new one.",
-        "schema": {"type": "string"},
-        "example": examples.CORRELATION_ID,
-    }
-}
-_POLL = {
-    "Retry-After": {
-        "description": "After how many seconds it is worth asking again; absent once the task has ended.",
-        "schema": {"type": "integer"},
-    }
-}
-_LATER = {"Retry-After": {"description": "After how many seconds to try again.", "schema": {"type": "integer"}}}
-_LOCATION = {"Location": {"description": "The task's status.", "schema": {"type": "string"}}}
-
-
-def _answer(model: type[Any], text: str, shown: dict[str, Any], headers: dict[str, Any] | None = None) -> Any:
-    named = {name: {"summary": name.replace("_", " "), "value": value} for name, value in shown.items()}
-    return {
-        "model": model,
-        "description": text,
-        "headers": {**_CORRELATION, **(headers or {})},
-        "content": {"application/json": {"examples": named}},
-    }
-
-
-def _error(text: str, *codes: str, headers: dict[str, Any] | None = None) -> Any:
-    return _answer(models.Error, text, {code: examples.ERRORS[code] for code in codes}, headers)
-
-
-_INTERNAL = _error("A fault of ours. The log has it under the correlation id.", "INTERNAL_ERROR")
-_OTHER = _error("Any other error has the same body.", "INTERNAL_ERROR")
-_UNKNOWN_TASK = _error("There is no such task.", "TASK_NOT_FOUND")
-_TOO_MANY = _error("There is too much to do at the moment.", "TOO_MANY_REQUESTS", headers=_LATER)
-_NO_DATA = _error("The service cannot reach its data at the moment.", "SERVICE_UNAVAILABLE", headers=_LATER)
-_NO_WORKER = _error(
-    "No worker could be asked for, though the task is stored; or the service cannot reach its data.",
-    "DISPATCH_UNAVAILABLE",
-    "SERVICE_UNAVAILABLE",
-    headers=_LATER,
-)
-# What every operation on stored tasks may answer.
-_STORED = {429: _TOO_MANY, 500: _INTERNAL, 503: _NO_DATA, "default": _OTHER}
 _REDIRECT = {
     "description": "Where the file is, for a limited time.",
     "headers": {
@@ -328,6 +298,7 @@ TASKS: dict[str, Any] = {
             models.TaskPage, "A page.", {"more_to_come": examples.TASK_PAGE, "the_last_one": examples.LAST_PAGE}
         ),
         400: _error("A parameter is not valid, or the cursor is none of ours.", "INVALID_ARGUMENT"),
+        404: _error("There is no batch with this `batch_id`.", "BATCH_NOT_FOUND"),
         **_STORED,
     },
 }
@@ -374,6 +345,7 @@ _ALL = (
     LOG,
     TASKS,
     DELETE,
+    *batch_docs.ALL,
     HEALTH,
 )
 _OPERATIONS = {words["operation_id"]: words for words in _ALL}

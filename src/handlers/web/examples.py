@@ -63,6 +63,7 @@ PENDING: dict[str, Any] = {
     "timeout_seconds": None,
     "metadata": {"order": "4711"},
     "correlation_id": CORRELATION_ID,
+    "batch_id": None,
     "key_name": None,
     "callback_url": "https://hooks.example.com/transcoded",
     "notices": [_NOTICE],
@@ -179,7 +180,7 @@ CANCELED: dict[str, Any] = {
 _LISTED = (
     *("task_id", "status", "stage", "progress", "command", "output_files", "output_count", "attempt", "compute"),
     *("queue_reason", "created_at", "queued_at", "started_at", "finished_at", "expires_at", "purged_at", "metadata"),
-    "correlation_id",
+    *("correlation_id", "batch_id"),
 )
 
 
@@ -303,6 +304,7 @@ ERRORS: dict[str, dict[str, Any]] = {
         {"field": "input_files.input.mp4"},
     ),
     "TASK_NOT_FOUND": error("TASK_NOT_FOUND", "There is no task with this id."),
+    "BATCH_NOT_FOUND": error("BATCH_NOT_FOUND", "There is no batch with this id."),
     "TASK_ENDED": error(
         "TASK_ENDED",
         "The task has ended as completed; register a new one.",

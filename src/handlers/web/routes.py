@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from core import health
+from core.batches import get_batch
 from core.cancel import cancel
 from core.delete import delete
 from core.errors import TaskNotFound, UnsupportedMediaType
@@ -30,7 +31,8 @@ from core.result import result_key
 from core.seen import STRANGER, SeenRecords, SeenTasks
 from core.settings import Settings
 from core.task import Status, Task
-from handlers.web import cursors, log_keys, models, options, registration
+from core.task_list import list_batch, list_tasks
+from handlers.web import batches, cursors, log_keys, models, options, registration
 from handlers.web.sign_in import caller
 
 # How often progress is stored, and so how soon it is worth asking again.
@@ -61,6 +63,7 @@ IdempotencyKey = Annotated[
 
 
 OfStatus = Annotated[Status | None, Query(description="Only tasks that are in this status.")]
+OfBatch = Annotated[str | None, Query(description="Only tasks of the batch with this id.")]
 Limit = Annotated[int, Query(description="The most tasks on a page.", ge=1, le=MAX_PAGE)]
 Cursor = Annotated[str | None, Query(description="The `next_cursor` of the page before; without one, the newest.")]
 
@@ -153,9 +156,19 @@ class Operations:
         text = read_log(self.services, find_task(self.services, _checked(task_id)))
         return PlainTextResponse(text, headers={**_NOT_STORED, "X-Content-Type-Options": "nosniff"})
 
-    def tasks(self, status: OfStatus = None, limit: Limit = USUAL_PAGE, cursor: Cursor = None) -> Response:
+    def tasks(
+        self,
+        status: OfStatus = None,
+        batch_id: OfBatch = None,
+        limit: Limit = USUAL_PAGE,
+        cursor: Cursor = None,
+    ) -> Response:
         below = None if cursor is None else cursors.read(cursor)
-        page = self.services.store.page(limit=limit, below=below, status=status)
+        if batch_id is None:
+            page = list_tasks(self.services, limit=limit, below=below, status=status)
+        else:
+            batch = get_batch(self.services, batches.checked(batch_id))
+            page = list_batch(self.services, batch, limit=limit, below=below, status=status)
         return _json_text(models.page_answer(page), 200)
 
     def delete(self, task_id: TaskId) -> Response:
@@ -220,6 +233,7 @@ def install(app: FastAPI, operations: Operations, *, words: Callable[[str], dict
     add("/ffmpeg/tasks", operations.tasks, **get, **words("tasks"))
     add("/ffmpeg/tasks/{task_id}", operations.delete, methods=["DELETE"], **words("delete"))
     add("/ffmpeg/health", operations.health, **get, **words("health"))
+    batches.install(app, batches.Batches(operations), json_body=json_body, words=words)
 
 
 def _checked(task_id: str) -> str:
