@@ -63,6 +63,7 @@ NOT_OF_FUNCTIONS = {
     "public_url": "one machine's",
     "data_dir": "one machine's",
     "max_concurrent_tasks": "one machine's",
+    "input_roots": "one machine's",
     "allow_unauthenticated": "one machine's",
 }
 OF_THE_API = {"api_keys", "rate_limit_per_minute", "max_live_tasks_per_key"}  # nobody calls the others
