@@ -86,9 +86,7 @@ def a_row(services: Services, batch: Batch, number: int, *, job_id: str = f"{JOB
 
 
 def completed(services: Services, task: Task) -> Task:
-    done = moves.complete(
-        task, now=NOW, fence=1, outputs=(an_output(task.task_id),), output_count=1, timings=Timings()
-    )
+    done = moves.complete(task, now=NOW, fence=1, outputs=(an_output(task.task_id),), output_count=1, timings=Timings())
     return services.store.replace(done, task)
 
 

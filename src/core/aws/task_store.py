@@ -66,7 +66,7 @@ class DynamoTaskStore:
 
     def create(self, task: Task) -> Task:
         stored = replace(task, version=1)
-        if self._table.put(_item(stored), previous=None) is not None:
+        if self._table.put(item(stored), previous=None) is not None:
             raise TaskExists(details={"task_id": task.task_id})
         return stored
 
@@ -78,7 +78,7 @@ class DynamoTaskStore:
 
     def replace(self, new: Task, previous: Task) -> Task:
         stored = replace(new, version=previous.version + 1)
-        refused = self._table.put(_item(stored), previous=previous.version)
+        refused = self._table.put(item(stored), previous=previous.version)
         if refused is None:
             return stored
         details = {"task_id": previous.task_id}
@@ -232,7 +232,7 @@ class _Look(NamedTuple):
     down_to: str | None
 
 
-def _item(task: Task) -> dict[str, Any]:
+def item(task: Task) -> dict[str, Any]:
     number = SHARDS[zlib.crc32(task.task_id.encode()) % len(SHARDS)]
     item = {
         "task_id": {"S": task.task_id},
