@@ -47,6 +47,7 @@ package: $(VENV)/dev.stamp ## build the package of the Lambda functions with sam
 
 bench: $(VENV)/dev.stamp ## measure the service against raw ffmpeg on this machine
 	@$(BIN)/python tools/bench.py
+	@$(BIN)/python tools/bench_batches_aws.py
 	@$(BIN)/python tools/cold_start.py
 
 soak: $(VENV)/dev.stamp ## kill workers and the service at random for SOAK_SECONDS, 300 by default: no task is lost

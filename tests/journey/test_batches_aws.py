@@ -368,6 +368,60 @@ def test_a_sweep_that_knows_the_children_to_work_lets_the_batch_be(
     assert faults.calls["SubmitJob"] == 0
 
 
+# Buckets
+
+INPUTS = "inputs-bucket"
+
+
+@pytest.fixture
+def reader(aws: Moto, faults: Faults, tmp_path: Path) -> Iterator[LambdaProcess]:
+    """The function of a service that reads one bucket, in which three clips and a note lie."""
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket=INPUTS, CreateBucketConfiguration={"LocationConstraint": moto_server.REGION})
+    footage.run("-i", str(footage.CLIP), "-t", "0.5", "-c", "copy", str(tmp_path / "clip.mp4"))
+    for key in ("in/b.mp4", "in/a.mp4", "in/deep/c?.mp4", "other/d.mp4"):
+        s3.upload_file(str(tmp_path / "clip.mp4"), INPUTS, key)
+    s3.put_object(Bucket=INPUTS, Key="in/note.txt", Body=b"note")
+    with lambda_process.started({**env(aws, faults), "INPUT_BUCKETS": INPUTS}, tmp_path) as started:
+        yield started
+
+
+def keys() -> list[str]:
+    return [entry["Key"] for entry in boto3.client("s3").list_objects_v2(Bucket=INPUTS)["Contents"]]
+
+
+def test_a_batch_of_a_prefix_takes_its_media_and_deletes_them_when_asked_to(
+    aws: Moto, reader: LambdaProcess, tmp_path: Path
+) -> None:
+    from_prefix = {"input_prefix": f"s3://{INPUTS}/in/", "command": COPY, "output_filename": "{stem}.mkv"}
+    status, made = asked(reader, "POST", "/ffmpeg/batches", {**from_prefix, "delete_inputs": True})
+    assert (status, made["count"], made["files"]) == (202, 3, ["a.mp4", "b.mp4", "c_.mp4"])
+    (job,) = jobs(f"batch-{made['batch_id']}")
+    job["container"]["environment"].append({"name": "INPUT_BUCKETS", "value": INPUTS})
+
+    assert run(job, aws, tmp_path) == 0
+
+    assert show(reader, made["batch_id"])["status"] == "completed"
+    assert objects() == {"a.mkv": 1, "b.mkv": 1, "c_.mkv": 1}
+    assert keys() == ["in/note.txt", "other/d.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "code"),
+    [
+        ("s3://another-bucket/in/", "URL_NOT_ALLOWED"),
+        (f"s3://{INPUTS}/nothing/", "INVALID_ARGUMENT"),
+    ],
+)
+def test_a_prefix_that_cannot_be_taken_is_refused(
+    reader: LambdaProcess, faults: Faults, prefix: str, code: str
+) -> None:
+    body = {"input_prefix": prefix, "command": COPY, "output_filename": "{stem}.mkv"}
+    status, answer = asked(reader, "POST", "/ffmpeg/batches", body)
+    assert (status, answer["error"]["code"]) == (400, code)
+    assert not {"PutItem", "SubmitJob"} & set(faults.calls)
+
+
 # Ten thousand
 
 

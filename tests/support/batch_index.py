@@ -20,9 +20,9 @@ def size(entry: dict[str, dict[str, str]]) -> int:
 def answers(batch_id: str, count: int, *, like: Task) -> list[Fault]:
     """Those to one query after the other, where so many of the batch's tasks have a row, all of them like that one."""
     item = task_store.item(like)
-    entry = {name: item[name] for name in ("status", "ended_at", "ended_by") if name in item}
+    entry: dict[str, Any] = {name: item[name] for name in ("status", "ended_at", "ended_by") if name in item}
     keys = ({"batch_id": {"S": batch_id}, "task_id": {"S": task_id(batch_id, number)}} for number in range(count))
-    pages = list(_pages([{**key, **entry} for key in keys]))
+    pages = list(_pages([{**entry, **key} for key in keys]))
     return [_answer(page, last=page is pages[-1]) for page in pages]
 
 
