@@ -71,7 +71,7 @@ CALLERS: Mapping[str, set[str]] = {
     "BatchDispatcher._seen": {API, *CARE},  # the API after a cancel that was refused
     "BatchDispatcher._stop": {API, *CARE},
     "BatchDispatcher.check": {API},
-    "waiting": {SWEEP},
+    "_listed": {SWEEP},  # what waits in the queues
     "EventBusChannel.deliver": CARE,
     "_value": {API, *CARE},  # the entries of the keys; the secret that notices are signed with
 }
