@@ -194,6 +194,20 @@ def test_the_policies_are_attached_to_those_who_are_said_to_have_them() -> None:
         assert resources[policy]["Properties"]["Roles"] == [{"Ref": "WorkerRole"}]
 
 
+@pytest.mark.parametrize(
+    ("role", "actions"),
+    [
+        (API, {"s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"}),
+        (EVENTS, {"s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}),
+        (SWEEP, {"s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}),
+        (WORKER, {"s3:GetObject"}),
+    ],
+)
+def test_the_lists_of_batches_are_written_by_the_api_and_read_by_all(role: str, actions: set[str]) -> None:
+    (found,) = [statement for statement in statements(ELSEWHERE, role) if statement["Sid"] == "Manifests"]
+    assert set(found["Action"]) == actions
+
+
 @pytest.mark.parametrize(("deletion", "expected"), [("allowed", True), ("refused", False), (None, False)])
 def test_workers_delete_inputs_only_where_that_is_allowed(deletion: str | None, expected: bool) -> None:
     stack = Stack({"InputBuckets": "media"} | ({"InputDeletion": deletion} if deletion else {}))
