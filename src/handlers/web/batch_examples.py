@@ -46,7 +46,7 @@ QUEUED: dict[str, Any] = {
     "converted": [],
     "failures": [],
     "log": [_line("09:30:00", "3 tasks registered")],
-    "command": REGISTRATION["command"],
+    "command": "-i '{name}' -vf scale=-2:720 -c:v libx264 -crf 23 -c:a aac '{stem}.mp4'",
     "input_files": {},
     "output_files": ["{stem}.mp4"],
     "compute": "cpu",

@@ -140,7 +140,7 @@ class Operations:
         return self._shown(task, 202)
 
     def notify(self, task_id: TaskId) -> Response:
-        return self._shown(notify(self.services.store, _checked(task_id), now=self.clock()), 202)
+        return self._shown(notify(self.services, _checked(task_id), now=self.clock()), 202)
 
     def status(self, task_id: TaskId) -> Response:
         asked = _checked(task_id)
