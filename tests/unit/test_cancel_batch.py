@@ -19,7 +19,7 @@ from core.find import find_task
 from core.ports import Services, TaskStore
 from core.settings import Settings
 from core.sweep_batches import sweep_batches
-from core.task import Status, Task
+from core.task import Status, Task, Timings
 from core.worker import job, process, sandbox, slices
 from support.batches import registered
 from support.builders import NOW
@@ -67,9 +67,7 @@ def claimed(services: Services, batch: Batch, number: int) -> Task:
 
 def test_all_that_has_not_ended_is_canceled(services: Services, dispatcher: RecordingDispatcher) -> None:
     batch = registered(services, 4)
-    done = moves.complete(
-        claimed(services, batch, 0), now=NOW, fence=1, outputs=(), output_count=0, timings=moves.Timings()
-    )
+    done = moves.complete(claimed(services, batch, 0), now=NOW, fence=1, outputs=(), output_count=0, timings=Timings())
     services.store.replace(done, services.store.get(done.task_id))
     claimed(services, batch, 1)
 

@@ -14,7 +14,7 @@ from core.execute import execute
 from core.find import change_task, find_task
 from core.ports import Record, Services
 from core.seen import ANYBODY, Caller, SeenRecords, SeenTasks
-from core.task import Status
+from core.task import Status, Task
 from support.batches import registered
 from support.builders import NOW, a_task
 from support.recording import RecordingDispatcher
@@ -66,9 +66,9 @@ def test_canceling_it_gives_it_its_row(services: Services, dispatcher: Recording
 def test_canceling_one_that_a_worker_takes_meanwhile_loses_nothing(services: Services) -> None:
     batch = registered(services)
     own = task_id(batch.batch_id, 1)
-    seen = []
+    seen: list[int] = []
 
-    def slow(task):  # type: ignore[no-untyped-def]
+    def slow(task: Task) -> Task:
         if not seen:
             services.store.create(replace(task, owner="worker"))
         seen.append(task.version)

@@ -116,11 +116,15 @@ def test_only_what_was_read_is_deleted(folders: LocalInputFolders, root: Path, t
     with pytest.raises(InputUnreadable, match="no longer the file that was read"):
         folders.delete(str(file))  # nobody has read it
 
+    def turn_into_link() -> None:
+        file.unlink()
+        file.symlink_to(tmp_path / "secret.mp4")
+
     def changes() -> list[Callable[[], object]]:
         return [
             lambda: Path(shutil.copy(file, f"{file}.new")).replace(file),
             lambda: os.utime(file, ns=(1, 1)),
-            lambda: (file.unlink(), file.symlink_to(tmp_path / "secret.mp4")),
+            turn_into_link,
         ]
 
     for change in changes():

@@ -28,7 +28,12 @@ from support.recording import RecordingDispatcher
 
 
 def register(services: Services, wishes: BatchWanted, **known: Any) -> RegisteredBatch:
-    given = {"settings": Settings(), "batch_id": str(uuid4()), "correlation_id": "corr-1", "now": NOW} | known
+    given: dict[str, Any] = {
+        "settings": Settings(),
+        "batch_id": str(uuid4()),
+        "correlation_id": "corr-1",
+        "now": NOW,
+    } | known
     return register_batch(services, wishes, **given)
 
 
