@@ -19,6 +19,7 @@ MOST_TASKS = 10_000
 NAME, STEM, URL = "{name}", "{stem}", "{url}"
 # How long a slice is to take, and what to expect of a task: a guess, which only has to be right within some times.
 _SLICE_SECONDS = 600
+_LEAST_SECONDS = 15  # below that, a start is a part of it that shows
 _BYTES_A_SECOND = 4_000_000
 _USUAL_SECONDS = 10
 _SLICES_EACH = 4
@@ -130,7 +131,8 @@ def per_slice(sources: Sequence[Source], *, workers: int | None, concurrency: in
     """How many tasks one worker should be for.
 
     A start costs seconds, so it is to be worth minutes. Where there are so many `workers` and no more, each is to get
-    several slices, that they end together; where there are any number, `concurrency` is that of the slices.
+    several slices, that they end together, if these are not too small; where there are any number, `concurrency` is
+    that of the slices.
     """
     told = [source.size_bytes for source in sources if source.size_bytes is not None]
     each = 1 + sum(told) / len(told) / _BYTES_A_SECOND if told else _USUAL_SECONDS
@@ -138,7 +140,8 @@ def per_slice(sources: Sequence[Source], *, workers: int | None, concurrency: in
     if workers is None:
         return max(worth, -(-len(sources) // concurrency)) if concurrency else worth
     at_once = min(workers, concurrency or workers)
-    return min(worth, -(-len(sources) // (at_once * _SLICES_EACH)))
+    least = min(round(_LEAST_SECONDS / each), -(-len(sources) // at_once))
+    return min(worth, max(least, -(-len(sources) // (at_once * _SLICES_EACH)), 1))
 
 
 def filled(template: Task, source: Source) -> Task:

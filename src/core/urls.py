@@ -139,7 +139,7 @@ def _file(url: str, policy: Policy) -> File:
         raise _Refused("must have the form file:///folder/file, with nothing that leads elsewhere.")
     if "?" in url or "#" in url or not url.isprintable():
         raise _Refused("has a query, a fragment or invisible characters; percent-encode what belongs to the name.")
-    if not any(PurePath(path).is_relative_to(folder) for folder in policy.folders):
+    if not any(PurePath(folder) in PurePath(path).parents for folder in policy.folders):
         raise _Refused(
             "is not in a folder that is open to this service; its operator lists folders in INPUT_ROOTS, on one "
             "machine only."
