@@ -306,12 +306,14 @@ def patterns() -> list[Any]:
 
 
 @pytest.mark.parametrize("queue", ["transcoding-gpu", "transcoding-cpu"])
-@pytest.mark.parametrize("name", ["job_failed", "queue_blocked"])
+@pytest.mark.parametrize("name", ["job_failed", "queue_blocked", "slice_failed"])
 def test_the_rules_pass_the_events_of_our_queues_and_no_others(patterns: list[Any], name: str, queue: str) -> None:
     event = sample(name, jobQueue=f"arn:aws:batch:eu-central-1:123456789012:job-queue/{queue}")
     settings = Settings.from_env(BARE.variables("EventsFunction"))
     assert [matches(pattern, event) for pattern in patterns].count(True) == 1
-    assert batch_event.task_of(event, queues=settings.job_queues)
+    assert batch_event.task_of(event, queues=settings.job_queues) or batch_event.slice_of(
+        event, queues=settings.job_queues
+    )
     for other in (
         {**event, "source": "aws.ecs"},
         {**event, "detail-type": "Batch Service Job Queue Blocked"},

@@ -71,7 +71,7 @@ CALLERS: Mapping[str, set[str]] = {
     "BatchDispatcher._seen": {API, *CARE},  # the API after a cancel that was refused
     "BatchDispatcher._stop": {API, *CARE},
     "BatchDispatcher.check": {API},
-    "waiting": {SWEEP},
+    "_listed": {SWEEP},  # what waits in the queues
     "EventBusChannel.deliver": CARE,
     "_value": {API, *CARE},  # the entries of the keys; the secret that notices are signed with
 }
@@ -192,6 +192,20 @@ def test_the_policies_are_attached_to_those_who_are_said_to_have_them() -> None:
     assert set(policies) == {name for names in ATTACHED.values() for name in names}
     for policy in ATTACHED[WORKER]:
         assert resources[policy]["Properties"]["Roles"] == [{"Ref": "WorkerRole"}]
+
+
+@pytest.mark.parametrize(
+    ("role", "actions"),
+    [
+        (API, {"s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"}),
+        (EVENTS, {"s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}),
+        (SWEEP, {"s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}),
+        (WORKER, {"s3:GetObject"}),
+    ],
+)
+def test_the_lists_of_batches_are_written_by_the_api_and_read_by_all(role: str, actions: set[str]) -> None:
+    (found,) = [statement for statement in statements(ELSEWHERE, role) if statement["Sid"] == "Manifests"]
+    assert set(found["Action"]) == actions
 
 
 @pytest.mark.parametrize(("deletion", "expected"), [("allowed", True), ("refused", False), (None, False)])

@@ -15,6 +15,9 @@ import pytest
 from core import batches, moves, sweep_batches
 from core.aws import batch_event
 from core.aws.batch_event import Slice
+from core.aws.object_store import S3ObjectStore
+from core.aws.record_store import DynamoRecordStore
+from core.aws.task_store import DynamoTaskStore
 from core.batch import Batch, Source, task_id
 from core.errors import DispatchUnavailable, TaskNotFound
 from core.local.object_store import FolderObjectStore
@@ -22,9 +25,11 @@ from core.local.record_store import SqliteRecordStore
 from core.local.task_store import SqliteTaskStore
 from core.ports import JobState, Services, Sighting
 from core.task import Ending, Notice, NoticeStatus, Status, Task, Timings
-from support import lambda_process, moto_server
+from support import aws_faults, lambda_process, moto_server
+from support.aws_faults import says
 from support.builders import NOW, a_task, an_output
 from support.lambda_module import imported
+from support.moto_server import Moto
 from support.recording import RecordingChannel, RecordingDispatcher
 
 EVENTS = lambda_process.ROOT / "events"
@@ -36,8 +41,8 @@ JOB = "job-1"
 batch_events = imported("handlers.batch_events")
 
 
-def event(**detail: object) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads((EVENTS / "slice_failed.json").read_text())
+def event(name: str = "slice_failed", **detail: object) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text())
     made["detail"].update(detail)
     return made
 
@@ -272,3 +277,40 @@ def test_events_in_any_number_leave_what_a_sweep_would(services: Services, dispa
     sweep_batches.sweep_batches(services, now=LATER + timedelta(hours=2))
     assert rows(services) == list(range(8))
     assert sorted(task.task_id for task in dispatcher.submitted) == [task_id(BATCH_ID, n) for n in range(8)]
+
+
+# The function itself
+
+
+def test_the_function_looks_after_the_slice_of_an_event(aws: Moto, tmp_path: Path) -> None:
+    services = Services(
+        store=DynamoTaskStore(moto_server.TABLE),
+        records=DynamoRecordStore(moto_server.TABLE),
+        objects=S3ObjectStore(moto_server.BUCKET),
+        dispatcher=RecordingDispatcher(),
+    )
+    batch = a_batch(services)
+    done, running = completed(services, a_row(services, batch, 3)), a_row(services, batch, 4)
+    states = {JOB: "PENDING", f"{JOB}:1": "FAILED"}
+
+    def described(request: dict[str, Any]) -> dict[str, Any]:
+        known = [job_id for job_id in request["jobs"] if job_id in states]
+        return {"jobs": [{"jobId": job_id, "jobName": "x", "status": states[job_id]} for job_id in known]}
+
+    with aws_faults.serving(aws.url) as faults:
+        faults.on("DescribeJobs", says(described), always=True)
+        env = {**aws.env, **moto_server.SETTINGS, "AWS_ENDPOINT_URL": faults.url}
+        with lambda_process.started(env, tmp_path, module="handlers.batch_events") as function:
+            for made in (event(), event(jobName="batch-other")):
+                function.invoke(made)
+            records = function.log()
+
+    assert rows(services) == [3, 4, 5]
+    assert services.store.get(running.task_id).status is Status.QUEUED
+    assert faults.calls["SubmitJob"] == 1  # for the one that was lost; the one that was never begun is the sweep's
+    (metrics,) = [record for record in records if "_aws" in record]
+    assert metrics["TasksCompleted"] == [1.0]
+    assert services.store.get(done.task_id) == done
+    actions = [(record["action"], record.get("batch_id")) for record in records if "action" in record]
+    assert actions[0] == ("slice_left", BATCH_ID)
+    assert actions[-1][0] == "event_ignored"
