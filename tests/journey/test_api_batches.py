@@ -290,15 +290,19 @@ def test_bad_files_are_told_with_their_index_and_nothing_is_stored(api: Api) -> 
     assert nothing_is_stored(api)
 
 
-def test_a_dispatcher_that_takes_nothing_now_delays_a_batch_and_loses_none(tmp_path: Path) -> None:
-    for refusal in ({"refusing": True}, {"delaying": True}, {"losing": True}):
-        dispatcher = RecordingDispatcher(**refusal)
-        with api_server.running(tmp_path / next(iter(refusal)), dispatcher=dispatcher) as api:
-            batch = registered(api)
-            stored = get_batch(api.services, batch["batch_id"])
-            assert (batch["status"], len(listed(api)), stored.job_id) == ("queued", 3, None)
-            assert stored.dispatch_due_at
-            assert stored.dispatch_due_at > stored.created_at
+@pytest.mark.parametrize(
+    "dispatcher",
+    [RecordingDispatcher(refusing=True), RecordingDispatcher(delaying=True), RecordingDispatcher(losing=True)],
+)
+def test_a_dispatcher_that_takes_nothing_now_delays_a_batch_and_loses_none(
+    dispatcher: RecordingDispatcher, tmp_path: Path
+) -> None:
+    with api_server.running(tmp_path, dispatcher=dispatcher) as api:
+        batch = registered(api)
+        stored = get_batch(api.services, batch["batch_id"])
+        assert (batch["status"], len(listed(api)), stored.job_id) == ("queued", 3, None)
+        assert stored.dispatch_due_at
+        assert stored.dispatch_due_at > stored.created_at
 
 
 def test_cancel_calls_off_what_has_not_ended(api: Api) -> None:

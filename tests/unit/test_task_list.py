@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from core.errors import InternalError, TaskExists
 from core.find import find_task
 from core.local.record_store import SqliteRecordStore
 from core.local.task_store import SqliteTaskStore
-from core.ports import Page, Position, Services
+from core.ports import Page, Position, RecordStore, Services
 from core.seen import Caller, SeenRecords, SeenTasks
 from core.task import Status, Task
 from core.task_list import list_batch, list_tasks
@@ -266,3 +266,28 @@ def test_a_key_lists_its_own_batches_however_many_others_there_are(services: Ser
             read = partial(list_tasks, seen(services, caller), most_batches=most)
             assert tasks_of(pages(read, limit=limit)) == own(name)
     assert listed(seen(services, Caller(name="carol"))) == []
+
+
+@dataclass
+class Watched:
+    """Records, and what was asked of them."""
+
+    records: RecordStore
+    asked: list[str] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.append(name)
+        return getattr(self.records, name)
+
+
+def test_a_page_without_batches_costs_one_look_at_records_however_many_there_are_below(services: Services) -> None:
+    never: Any = None
+    for second in range(1, 4):
+        a_batch(services, second=-second)
+    tasks = [services.store.create(a_task(created_at=NOW + second * SECOND)) for second in range(3)]
+    watched = Watched(services.records)
+
+    page = list_tasks(replace(services, records=watched, objects=never, dispatcher=never), limit=2)  # type: ignore[arg-type]
+
+    assert (page.tasks, page.next) == ([tasks[2], tasks[1]], Position.of(tasks[1]))
+    assert watched.asked == ["newest"]
