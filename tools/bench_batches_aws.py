@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from core import record
 from core.batch import MOST_TASKS
 from core.task import Status
 from support import aws_faults, batch_index, lambda_process, moto_server
@@ -29,9 +30,13 @@ from support.submitted import asked
 REPEATS = int(os.environ.get("BENCH_REPEATS", "5"))
 # Rows as the store writes them for tasks that are registered one by one, and put by what boto3 has for that.
 BATCH_WRITER = """
-import json, resource, sys
+import json
+import resource
+import sys
 from uuid import uuid4
+
 import boto3
+
 item = json.loads(sys.argv[2])
 table = boto3.resource("dynamodb").Table(sys.argv[1])
 table.load()
@@ -108,9 +113,9 @@ def show(api: LambdaProcess, proxy: Faults, batch_id: str) -> Cost:
 
 
 def batch_writer(aws: Moto) -> Cost:
-    """Into a table of its own, which is not what is measured."""
+    """Into an empty table. Its seconds have the start of its process in them, its CPU has not."""
     aws.reset()
-    item = {**ITEM, "body": "x" * 700}
+    item = {**ITEM, "body": record.dumps(task_in(Status.PENDING))}
     began = time.perf_counter()
     written = subprocess.run(
         [sys.executable, "-c", BATCH_WRITER, moto_server.TABLE, json.dumps(item), str(MOST_TASKS)],
@@ -119,9 +124,9 @@ def batch_writer(aws: Moto) -> Cost:
         text=True,
         check=True,
     )
-    aws_seconds = time.perf_counter() - began
+    took = time.perf_counter() - began
     aws.reset()
-    return Cost(aws_seconds, float(written.stdout))
+    return Cost(took, float(written.stdout))
 
 
 def named(proxy: Faults) -> dict[str, int]:

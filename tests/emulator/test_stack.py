@@ -265,10 +265,9 @@ def test_a_batch_is_registered_as_one_array_job(call: Callable[..., tuple[int, A
     assert (status, shown["counts"]["queued"]) == (200, 200)
 
     batch = boto3.client("batch")
-    states = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
     listed = [
         job["jobName"]
-        for state in states
+        for state in ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
         for job in batch.list_jobs(jobQueue=f"{NAME}-cpu", jobStatus=state)["jobSummaryList"]
     ]
     assert f"batch-{made['batch_id']}" in listed
