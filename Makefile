@@ -47,6 +47,7 @@ package: $(VENV)/dev.stamp ## build the package of the Lambda functions with sam
 
 bench: $(VENV)/dev.stamp ## measure the service against raw ffmpeg on this machine
 	@$(BIN)/python tools/bench.py
+	@$(BIN)/python tools/bench_batches_aws.py
 	@$(BIN)/python tools/cold_start.py
 	@$(BIN)/python tools/cli_bench.py
 

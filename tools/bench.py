@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import bench_batches
 from core import record
 from core.errors import CommandNotAllowed
 from core.ffmpeg import validate
@@ -57,6 +58,7 @@ def main() -> None:
             measure_api(service, f"{source.url}/media/short.mp4")
         measure_containment(clips["60 s"], Path(folder))
         measure_listing(Path(folder))
+        bench_batches.measure(clips["1 s"], Path(folder) / "batch")
     measure_imports()
     measure_judging()
 

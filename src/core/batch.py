@@ -7,16 +7,23 @@ object and one job.
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from core.task import Status, Task
+from core.task import KEEP_RECORD, Status, Task
 
 MOST_TASKS = 10_000
 # What a template has in the place of a file's name, of that without its extension, and of its URL.
 NAME, STEM, URL = "{name}", "{stem}", "{url}"
+# How long a slice is to take, and what to expect of a task: a guess, which only has to be right within some times.
+_SLICE_SECONDS = 600
+_LEAST_SECONDS = 15  # below that, a start is a part of it that shows
+_BYTES_A_SECOND = 4_000_000
+_USUAL_SECONDS = 10
+_SLICES_EACH = 4
+_PART = ":"  # in a job id, before the number of the slice
 _OWN_DIGITS = 4  # hexadecimal digits at the end of an id that number the tasks of a batch; those of the batch are 0
 _ID = re.compile(rf"[0-9a-f-]{{32}}[0-9a-f]{{{_OWN_DIGITS}}}")
 
@@ -61,6 +68,11 @@ class Batch:
     version: int = 0
 
     @property
+    def due_at(self) -> datetime | None:
+        """When somebody should look after this batch; in the end, to delete it."""
+        return self.finished_at + KEEP_RECORD if self.finished_at else self.dispatch_due_at
+
+    @property
     def slices(self) -> int:
         return -(-self.count // self.per_slice)
 
@@ -71,7 +83,14 @@ class Batch:
     def task(self, index: int, source: Source) -> Task:
         """The task as it is before anybody has come to it: queued, or canceled with the batch."""
         task = filled(self.template, source)
-        made = replace(task, task_id=task_id(self.batch_id, index), status=Status.QUEUED, queued_at=self.created_at)
+        made = replace(
+            task,
+            task_id=task_id(self.batch_id, index),
+            batch_id=self.batch_id,
+            status=Status.QUEUED,
+            queued_at=self.created_at,
+            delete_input=source.name if self.delete_inputs else None,
+        )
         if self.canceled_at:
             return replace(made, status=Status.CANCELED, finished_at=self.canceled_at)
         return made
@@ -93,18 +112,54 @@ def place_of(task_id: str) -> tuple[str, int] | None:
     return (batch_id_of(task_id), number - 1) if 1 <= number <= MOST_TASKS else None
 
 
+def slice_job(job_id: str, number: int) -> str:
+    """The job id of the worker for one slice, as AWS Batch has it."""
+    return job_id if _PART in job_id else f"{job_id}{_PART}{number}"
+
+
+def whole_job(job_id: str) -> str:
+    """The job that a slice's worker is one of; of any other job, itself."""
+    return job_id.partition(_PART)[0]
+
+
+def has_own_job(task: Task) -> bool:
+    """Whether its newest job is for this task alone, so that it may be stopped with it."""
+    return task.job_id is not None and _PART not in task.job_id
+
+
+def per_slice(sources: Sequence[Source], *, workers: int | None, concurrency: int | None) -> int:
+    """How many tasks one worker should be for.
+
+    A start costs seconds, so it is to be worth minutes. Where there are so many `workers` and no more, each is to get
+    several slices, that they end together, if these are not too small; where there are any number, `concurrency` is
+    that of the slices.
+    """
+    told = [source.size_bytes for source in sources if source.size_bytes is not None]
+    each = 1 + sum(told) / len(told) / _BYTES_A_SECOND if told else _USUAL_SECONDS
+    worth = max(1, round(_SLICE_SECONDS / each))
+    if workers is None:
+        return max(worth, -(-len(sources) // concurrency)) if concurrency else worth
+    at_once = min(workers, concurrency or workers)
+    least = min(round(_LEAST_SECONDS / each), -(-len(sources) // at_once))
+    return min(worth, max(least, -(-len(sources) // (at_once * _SLICES_EACH)), 1))
+
+
 def filled(template: Task, source: Source) -> Task:
     """The template with what `source` is in its gaps."""
-    words = (_filled(word, source) for word in shlex.split(template.command))
-    inputs = {_filled(name, source): _filled(url, source) for name, url in template.input_files.items()}
-    outputs = tuple(_filled(name, source) for name in template.output_files)
+    words = (with_name(word, source.name) for word in shlex.split(template.command))
+    inputs = {
+        with_name(name, source.name): source.url if url == URL else url for name, url in template.input_files.items()
+    }
+    outputs = tuple(with_name(name, source.name) for name in template.output_files)
     return replace(template, command=shlex.join(words), input_files=inputs, output_files=outputs)
 
 
-_GAP = re.compile("|".join(map(re.escape, (NAME, STEM, URL))))
-
-
-def _filled(text: str, source: Source) -> str:
-    stem = source.name.rpartition(".")[0] or source.name
-    words = {NAME: source.name, STEM: stem, URL: source.url}
+def with_name(text: str, name: str) -> str:
+    """The text with a file's name in its gaps; what is in that name is not looked at again."""
+    if "{" not in text:
+        return text
+    words = {NAME: name, STEM: name.rpartition(".")[0] or name}
     return _GAP.sub(lambda gap: words[gap[0]], text)
+
+
+_GAP = re.compile(f"{re.escape(NAME)}|{re.escape(STEM)}")

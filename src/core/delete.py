@@ -7,11 +7,11 @@ the record that there is something to clear away; the other way round, the task 
 from datetime import datetime
 
 from core import moves
-from core.change import change
+from core.find import change_task
 from core.ports import Services
 
 
 def delete(services: Services, task_id: str, *, now: datetime) -> None:
     """Done twice, it deletes what came meanwhile. Raises TaskNotFound, and TaskNotReady when it has not ended."""
-    task = change(services.store, task_id, lambda task: moves.delete(task, now=now))
+    task = change_task(services, task_id, lambda task: moves.delete(task, now=now))
     services.clear(task)

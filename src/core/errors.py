@@ -8,7 +8,8 @@
     |- PermissionDenied           PERMISSION_DENIED
     |- NotFound                   NOT_FOUND
     |  |- TaskNotFound            TASK_NOT_FOUND
-    |  `- UploadNotFound          UPLOAD_NOT_FOUND
+    |  |- UploadNotFound          UPLOAD_NOT_FOUND
+    |  `- BatchNotFound           BATCH_NOT_FOUND
     |- MethodNotAllowed           METHOD_NOT_ALLOWED
     |- TaskNotReady               TASK_NOT_READY
     |- TaskEnded                  TASK_ENDED
@@ -91,6 +92,12 @@ class UploadNotFound(NotFound):
     """There is no upload with this id: it has expired or was deleted, or there never was one."""
 
     code = "UPLOAD_NOT_FOUND"
+
+
+class BatchNotFound(NotFound):
+    """There is no batch with this id."""
+
+    code = "BATCH_NOT_FOUND"
 
 
 class MethodNotAllowed(ServiceError):

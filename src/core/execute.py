@@ -10,6 +10,7 @@ from datetime import datetime
 from core import moves
 from core.change import ROUNDS
 from core.errors import InternalError, TaskChanged
+from core.find import find_task
 from core.ports import Services
 from core.submit import submit
 from core.task import Status, Task
@@ -22,7 +23,7 @@ def execute(services: Services, task_id: str, *, now: datetime) -> Task:
     before it can have a worker.
     """
     for _ in range(ROUNDS):
-        task = services.store.get(task_id)
+        task = find_task(services, task_id)
         if _was_not_handed_over(task, now=now):
             return submit(services, task, now=now)
         if task.status in (Status.QUEUED, Status.RUNNING):

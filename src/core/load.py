@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from core import workers
+from core import batch_record, workers
 from core.ports import End, Services, Survey
 from core.task import Status
 from core.workers import Worker
 
 MOST = 10_000  # so far each status is counted: by then nobody cares for the rest
+MOST_BATCHES = 100  # that are looked at for tasks without a row; older ones have none as a rule
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 ENDED = (Status.COMPLETED, Status.FAILED, Status.CANCELED)
 
@@ -65,8 +66,23 @@ class Machine:
 
 
 def load(services: Services, *, now: datetime) -> Load:
-    survey = services.store.survey(ended_since=now - HOUR, most=MOST)
+    survey = _with_batches(services, services.store.survey(ended_since=now - HOUR, most=MOST))
     return figures(survey, workers.seen(services.records, now=now), now=now)
+
+
+def _with_batches(services: Services, survey: Survey) -> Survey:
+    """The survey with the tasks of batches that wait without a row of their own."""
+    found = (batch_record.read(record) for record in services.records.newest(batch_record.KIND, limit=MOST_BATCHES))
+    waiting = {
+        batch.created_at: batch.count - len(services.store.members(batch.batch_id))
+        for batch in found
+        if not (batch.finished_at or batch.canceled_at)
+    }
+    queued = survey.counts[Status.QUEUED] + sum(waiting.values())
+    since = min(
+        (at for at in (*(at for at, number in waiting.items() if number), survey.waiting_since) if at), default=None
+    )
+    return survey._replace(counts={**survey.counts, Status.QUEUED: min(queued, MOST)}, waiting_since=since)
 
 
 def figures(survey: Survey, workers: Sequence[Worker], *, now: datetime) -> Load:

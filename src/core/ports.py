@@ -1,9 +1,9 @@
 """The things that differ between AWS and one machine, as the verbs and the worker see them.
 
 Each port has two shipping implementations, `aws/` and `local/`, and one contract suite in tests/contract that both
-must pass. Fetching a URL and running ffmpeg are the same everywhere, so they are functions, not ports. InputStore has
-one implementation only: one machine has no role with which to read somebody's bucket. A Channel has no twin either:
-a webhook goes out alike everywhere, and events are AWS's.
+must pass. Fetching a URL and running ffmpeg are the same everywhere, so they are functions, not ports. InputStore and
+InputFolders have one implementation each: one machine has no role with which to read somebody's bucket, and AWS has no
+folders. A Channel has no twin either: a webhook goes out alike everywhere, and events are AWS's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from core.batch import Batch, Member, Source
 from core.errors import InternalError
 from core.task import Status, Task
 from core.upload import Part
@@ -80,6 +81,10 @@ class TaskStore(Protocol):
         """
         ...
 
+    def members(self, batch_id: str) -> Sequence[Member]:
+        """What is stored of the batch's tasks, in any order; may lag behind by moments."""
+        ...
+
     def count_live(self, key_name: str, *, most: int) -> int:
         """How many of the key's tasks are queued or running, counted up to `most`; may lag behind by moments."""
         ...
@@ -142,8 +147,13 @@ class RecordStore(Protocol):
         """Records whose `due_at` is at or before `before`, the longest due first; may lag behind by moments."""
         ...
 
-    def newest(self, kind: str, *, limit: int, below: Position | None = None) -> Sequence[Record]:
-        """At most `limit` records, the newest first, those below that position only; may lag behind by moments."""
+    def newest(
+        self, kind: str, *, limit: int, below: Position | None = None, since: datetime | None = None
+    ) -> Sequence[Record]:
+        """At most `limit` records, the newest first: those below that position, and not older than `since`.
+
+        May lag behind by moments.
+        """
         ...
 
 
@@ -208,6 +218,14 @@ class InputTooLarge(Exception):
 class InputStore(Protocol):
     """Buckets that are not ours, from which inputs may be read. Only AWS has them."""
 
+    def list(self, bucket: str, prefix: str, *, limit: int) -> Sequence[Source]:
+        """The media below the prefix, in the order of their keys, at most `limit`. Raises InputUnreadable."""
+        ...
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Delete the object; one that is not there is no error. Raises InputUnreadable when it may not be deleted."""
+        ...
+
     def get_file(self, bucket: str, key: str, path: Path, *, max_bytes: int, on_piece: Callable[[], None]) -> int:
         """Store the object at `path`; returns its size in bytes.
 
@@ -261,6 +279,23 @@ class UploadStore(Protocol):
         ...
 
 
+class InputFolders(Protocol):
+    """Folders from which inputs may be read. Only one machine has them."""
+
+    def list(self, folder: str, *, limit: int) -> Sequence[Source]:
+        """The media below the folder, sorted by path, at most `limit`. Raises InputUnreadable."""
+        ...
+
+    def get_file(self, path: str, target: Path, *, max_bytes: int, on_piece: Callable[[], None]) -> int:
+        """Copy the file to `target`; returns its size in bytes. Raises as InputStore.get_file does."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Delete the file that get_file has read, if it is still the same. Raises InputUnreadable when it is not, or
+        may not be deleted; one that is not there is no error."""
+        ...
+
+
 class JobState(Enum):
     COMING = "coming"  # it waits for its turn, or is being started
     RUNNING = "running"
@@ -293,9 +328,21 @@ class Dispatcher(Protocol):
     def stop(self, task: Task) -> None:
         """End the newest job of the task, whether it waits or runs; returns before it has ended.
 
-        A running one is told first and killed some seconds later. One that has ended already is no error.
-        Raises DispatchDelayed, DispatchUnavailable.
+        A running one is told first and killed some seconds later. One that has ended already is no error, and one
+        that is for others too, of a batch, is let be. Raises DispatchDelayed, DispatchUnavailable.
         """
+        ...
+
+    def submit_batch(self, batch: Batch) -> str:
+        """Ask for a worker for each slice; returns at once with the one job's id. Raises as `submit` does."""
+        ...
+
+    def look_batch(self, batch: Batch) -> Sighting:
+        """How its newest job is: gone when no slice has a worker or waits for one. Raises as `look` does."""
+        ...
+
+    def stop_batch(self, batch: Batch) -> None:
+        """End its newest job, all of its workers, as `stop` does."""
         ...
 
     def check(self) -> str:
@@ -331,6 +378,7 @@ class Services:
     dispatcher: Dispatcher
     inputs: InputStore | None = None
     uploads: UploadStore | None = None  # only where files are taken from callers
+    folders: InputFolders | None = None
     channels: Mapping[str, Channel] = field(default_factory=dict)  # by name; only where notices are sent
     output_prefix: str = "outputs"
     buckets: Callable[[str], ObjectStore] = _no_buckets  # those of others, by name
@@ -352,6 +400,10 @@ class Services:
     def log_key(self, task: Task, fence: int) -> str:
         """The log of one attempt."""
         return f"{self.logs(task)}/{fence}.log"
+
+    def manifest_key(self, batch_id: str) -> str:
+        """The list of what the batch's tasks are about. Beside the outputs, which have a time of their own."""
+        return f"batches/{batch_id}/manifest.jsonl.gz"
 
     def clear(self, task: Task) -> None:
         """Delete all that is stored for the task."""

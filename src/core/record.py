@@ -1,4 +1,4 @@
-"""A task as plain JSON data and back: the one schema that both stores keep.
+"""A task as plain JSON data and back: the one schema that both stores keep; and what else is kept as records.
 
 What is None or equal to its default is left out. What is unknown on reading is ignored, and kept where it is the
 task's own, so that a row written by the version before or after this one can be read, and written again, by either.
@@ -11,9 +11,11 @@ from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from core.task import Task
+
+T = TypeVar("T")
 
 _KNOWN = frozenset(field.name for field in fields(Task)) - {"unread"}
 
@@ -28,6 +30,17 @@ def loads(text: str) -> Task:
     task: Task = _reader(Task)({name: value for name, value in data.items() if name in _KNOWN})
     unread = {name: value for name, value in data.items() if name not in _KNOWN}
     return replace(task, unread=unread) if unread else task
+
+
+def write(value: Any) -> str:
+    """Any other dataclass of ours, as JSON."""
+    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def read(kind: type[T], text: str) -> T:
+    """What `write` was given; of a field that this version does not know, nothing is kept."""
+    value: T = _reader(cast(Any, kind))(json.loads(text))
+    return value
 
 
 def _plain(value: Any) -> Any:

@@ -98,7 +98,7 @@ def register(
         task = _task(wanted, settings, own_presets, task_id, correlation_id, now)
         _hold(uploads, task, now=now)
         return Registered(store.create(replace(task, key_name=key_name)), again=False)
-    task_id, fingerprint = _id_of(idempotency_key, key_name), _fingerprint(wanted)
+    task_id, fingerprint = id_of(idempotency_key, key_name), fingerprint_of(wanted)
     try:
         return _same(store.get(task_id), fingerprint)
     except TaskNotFound:
@@ -114,11 +114,27 @@ def register(
 def _task(
     wanted: Registration, settings: Settings, own_presets: "Own", task_id: str, correlation_id: str, now: datetime
 ) -> Task:
+    task = judged(
+        wanted, settings=settings, own_presets=own_presets, task_id=task_id, correlation_id=correlation_id, now=now
+    )
+    for name, url in wanted.input_files.items():
+        urls.check(url, field=f"input_files.{name}", policy=settings.url_policy)
+    return task
+
+
+def judged(
+    wanted: Registration,
+    *,
+    settings: Settings,
+    own_presets: "Own",
+    task_id: str,
+    correlation_id: str,
+    now: datetime,
+) -> Task:
+    """The task, of which all is judged but where its inputs lie. Raises CommandNotAllowed, InvalidArgument."""
     default = Defaults.of(settings)
     text = command_text(wanted, own_presets, default=default)
     command = validate.check(text, input_names=wanted.input_files, output_names=wanted.output_files)
-    for name, url in wanted.input_files.items():
-        urls.check(url, field=f"input_files.{name}", policy=settings.url_policy)
     return Task(
         task_id=task_id,
         status=Status.PENDING,
@@ -232,14 +248,15 @@ def _notices(wanted: Registration, settings: Settings) -> tuple[Notice, ...]:
     return tuple(Notice(channel=channel) for channel, where in asked.items() if where)
 
 
-def _id_of(key: str, key_name: str | None) -> str:
+def id_of(key: str, key_name: str | None) -> str:
+    """A UUID for the idempotency key. Raises InvalidArgument."""
     if not 0 < len(key) <= MAX_KEY_LENGTH or not key.isascii() or not key.isprintable():
         message = f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable ASCII characters."
         raise InvalidArgument(message, details={"field": "Idempotency-Key"})
     return str(uuid5(uuid5(_KEYS, key_name) if key_name else _KEYS, key))
 
 
-def _fingerprint(wanted: Registration) -> str:
+def fingerprint_of(wanted: Registration) -> str:
     given = {name: value for name, value in asdict(wanted).items() if value is not None}
     return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 

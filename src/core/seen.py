@@ -1,4 +1,4 @@
-"""The tasks as one caller sees them: another's are not there, and no more of its own are live than it may have.
+"""The tasks and batches as one caller sees them: another's are not there, nor may more tasks be live than it may have.
 
 The verbs run on this in place of the whole store, so that none of them can forget to ask whose a task is. It stands
 before the API only: the sweep and the workers look after the tasks of all.
@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from core.batch import Member
+from core.batch_record import KIND, read
 from core.errors import PermissionDenied, TaskNotFound, TooManyRequests
-from core.ports import Page, Position, Survey, TaskStore
+from core.ports import Page, Position, Record, RecordStore, Survey, TaskStore
 from core.task import Status, Task
 
 # When a task ends, nobody knows; asking more often than that is not worth it.
@@ -92,6 +94,10 @@ class SeenTasks:
             raise PermissionDenied
         return self.store.survey(ended_since=ended_since, most=most)
 
+    def members(self, batch_id: str) -> Sequence[Member]:
+        """Of a batch that the caller has found: whose it is, SeenRecords has seen to."""
+        return self.store.members(batch_id)
+
     def forget(self, task: Task) -> None:
         self.store.forget(task)
 
@@ -104,3 +110,43 @@ class SeenTasks:
             message = f"{most} tasks of this key are queued or running, which is all it may have: execute it later."
             details = {"task_id": task_id, "most_live_tasks": most, "retry_after_seconds": RETRY_AFTER_SECONDS}
             raise TooManyRequests(message, details=details)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRecords:
+    """The RecordStore of one caller: of batches, its own. Records of other kinds are not a caller's."""
+
+    store: RecordStore
+    caller: Caller
+
+    def create(self, record: Record) -> Record:
+        return self.store.create(record)
+
+    def find(self, kind: str, record_id: str) -> Record | None:
+        found = self.store.find(kind, record_id)
+        return found if found and self._sees(found) else None
+
+    def replace(self, new: Record, previous: Record) -> Record:
+        return self.store.replace(new, previous)
+
+    def delete(self, record: Record) -> None:
+        self.store.delete(record)
+
+    def due(self, kind: str, before: datetime, *, limit: int) -> Sequence[Record]:
+        return [found for found in self.store.due(kind, before, limit=limit) if self._sees(found)]
+
+    def newest(
+        self, kind: str, *, limit: int, below: Position | None = None, since: datetime | None = None
+    ) -> Sequence[Record]:
+        """Others' are passed over, however many there are."""
+        found: list[Record] = []
+        while len(found) < limit:
+            some = self.store.newest(kind, limit=limit, below=below, since=since)
+            found += [record for record in some if self._sees(record)]
+            if len(some) < limit:
+                break
+            below = Position(some[-1].created_at, some[-1].record_id)
+        return found[:limit]
+
+    def _sees(self, found: Record) -> bool:
+        return found.kind != KIND or self.caller.sees(read(found))

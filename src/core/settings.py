@@ -68,6 +68,7 @@ class Settings:
     upload_origins: tuple[str, ...] = ()  # whose pages may PUT parts of uploads; * is any
     data_dir: Path = Path(".data")
     max_concurrent_tasks: int = 2
+    input_roots: tuple[Path, ...] = ()  # folders whose files may be inputs
     allow_unauthenticated: bool = False  # listen on other addresses than loopback without any sign-in
     # AWS
     task_table: str | None = None
@@ -110,15 +111,22 @@ class Settings:
         return tuple(queue for queue in (self.job_queue, self.cpu_job_queue) if queue)
 
     @property
+    def job_seconds(self) -> int:
+        """How long a worker may be at one task, which it fetches, runs twice at the most and stores, until it hangs."""
+        return 2 * self.task_timeout_seconds + 3600
+
+    @property
     def lets_strangers_in(self) -> bool:
         """Whether anybody who reaches the local service could use it, though nobody has said that they may."""
         return not (self.api_keys or self.allow_unauthenticated or _is_loopback(self.host))
 
     @property
     def url_policy(self) -> Policy:
-        """Which URLs are taken. Only the AWS backend has a role with which to read a bucket."""
+        """Which URLs are taken. Only AWS has a role with which to read a bucket, and only one machine has folders."""
         buckets = self.input_buckets if self.backend == "aws" else ()
-        return Policy(private_networks=self.allow_private_networks, buckets=buckets, uploads=True)
+        folders = self.input_roots if self.backend == "local" else ()
+        networks = self.allow_private_networks
+        return Policy(private_networks=networks, buckets=buckets, folders=folders, uploads=True)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
@@ -239,6 +247,14 @@ def _presets_dir(text: str) -> Path | str:
     return text
 
 
+def _folders(text: str) -> tuple[Path, ...]:
+    folders = tuple(Path(part) for part in _listed(text))
+    for folder in folders:
+        if not folder.is_absolute() or ".." in folder.parts:
+            raise ValueError(f"must be absolute paths, like /srv/media,/mnt/archive: {str(folder)!r} is none")
+    return folders
+
+
 def webhook_secret(text: str) -> str:
     """One secret or two, with a space between; each may be, or end in, the ARN of what it is. Raises ValueError."""
     secrets = text.split()
@@ -288,6 +304,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "upload_origins": _origins,
     "data_dir": Path,
     "max_concurrent_tasks": _between(1, 256),
+    "input_roots": _folders,
     "allow_unauthenticated": _flag,
     "task_table": str,
     "output_bucket": str,

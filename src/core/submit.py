@@ -1,4 +1,4 @@
-"""Submit: hand a queued task to the dispatcher, and note that it was.
+"""Submit: hand a queued task, or a batch, to the dispatcher, and note that it was.
 
 The step that execute and the sweep share. The task is stored as queued before anybody is asked for a worker, so that
 whatever is lost on the way, the store still says that the task wants one.
@@ -8,9 +8,12 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from core import moves
+from core.batch import Batch
+from core.batches import get_batch, replace_batch
 from core.errors import Conflict, DispatchDelayed, DispatchUnavailable
 from core.ports import Services
 from core.task import Task
@@ -45,3 +48,21 @@ def _noted(services: Services, new: Task, task: Task) -> Task:
         return services.store.replace(new, task)
     except Conflict:  # the worker was quicker than we were, which is fine
         return services.store.get(task.task_id)
+
+
+def submit_batch(
+    services: Services, batch: Batch, *, now: datetime, chance: Callable[[], float] = random.random
+) -> Batch:
+    """The batch as it is after the hand-over, or due again where the dispatcher did not take it."""
+    try:
+        job_id = services.dispatcher.submit_batch(batch)
+    except (DispatchDelayed, DispatchUnavailable) as error:
+        log.warning("not handed over", extra={"action": "submit_delayed", "batch_id": batch.batch_id}, exc_info=error)
+        delay = moves.backoff(1, first=AGAIN_AFTER, chance=chance())
+        new = replace(batch, job_id=None, dispatch_due_at=now + delay)
+    else:
+        new = replace(batch, job_id=job_id, dispatch_due_at=now + moves.QUEUE_PATIENCE)
+    try:
+        return replace_batch(services, new, batch)
+    except Conflict:
+        return get_batch(services, batch.batch_id)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from core import each, moves
+from core.batch import has_own_job
 from core.change import ROUNDS, change
 from core.errors import (
     Conflict,
@@ -103,7 +104,7 @@ def attend(services: Services, task: Task, *, now: datetime, job: Sighting | Non
 
 def _act(services: Services, task: Task, step: Step, *, now: datetime, job: Sighting | None) -> Task:
     if step is Step.SUBMIT:
-        if job and job.state is JobState.RUNNING:  # and yet it has not claimed the task: it hangs
+        if job and job.state is JobState.RUNNING and has_own_job(task):  # and yet it has not claimed the task: it hangs
             with suppress(DispatchDelayed, DispatchUnavailable):
                 services.dispatcher.stop(task)
         return submit(services, task, now=now)

@@ -221,6 +221,7 @@ class Task:
     owner: str | None = None
     job_id: str | None = None  # the dispatcher's name for the newest worker
     batch_id: str | None = None  # of the batch that it is one of
+    delete_input: str | None = None  # the name of the input that is deleted from where it lies once it has completed
     key_name: str | None = None  # of the API key that it was registered with, where there is sign-in
     fingerprint: str | None = None  # of what was asked for, when it came with an idempotency key
     callback_url: str | None = None

@@ -8,7 +8,8 @@ that is then fetched, so that no two parsers can differ about it.
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
+from pathlib import PurePath
+from urllib.parse import quote, unquote, urlsplit
 
 from core import addresses
 from core.errors import UrlNotAllowed
@@ -17,6 +18,7 @@ MAX_URL_BYTES = 8192
 UPLOAD = "upload:"
 PORTS = frozenset({80, 443, 8080, 8443})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_FILE = "file://"
 _MAX_SHOWN = 160  # characters of a field's name
 
 _WEB = re.compile(r"(?P<scheme>https?)://(?P<place>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#(?P<fragment>.*))?")
@@ -42,12 +44,13 @@ class Policy:
 
     private_networks: Collection[addresses.Network] = ()
     buckets: Collection[str] = ()
+    folders: Collection[PurePath] = ()
     uploads: bool = False
 
     @property
     def web_only(self) -> "Policy":
-        """The same, for what nothing but the web may lead to."""
-        return replace(self, buckets=(), uploads=False)
+        """The same, but for what is no server: for what a server leads to, and what is sent out."""
+        return replace(self, buckets=(), folders=(), uploads=False)
 
     def reaches(self, address: addresses.Address, port: int) -> bool:
         """Whether a connection may be made there."""
@@ -84,16 +87,25 @@ class Uploaded:
     upload_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A `file://` URL."""
+
+    path: str  # absolute
+
+
 class _Refused(Exception):
     """The message ends a sentence that begins with the URL. It never holds a part of the URL."""
 
 
-def check(url: str, *, field: str, policy: Policy = PUBLIC) -> Web | Object | Uploaded:
+def check(url: str, *, field: str, policy: Policy = PUBLIC) -> Web | Object | File | Uploaded:
     """What `url` names. Raises UrlNotAllowed, with `field` in it, when that cannot be an input."""
     try:
         if policy.uploads and url.startswith(UPLOAD):
             return _uploaded(url)
-        return _object(url, policy) if url.startswith("s3://") else _web(url, policy)
+        if url.startswith("s3://"):
+            return _object(url, policy)
+        return _file(url, policy) if url.startswith(_FILE) else _web(url, policy)
     except _Refused as fault:
         shown = field if len(field) <= _MAX_SHOWN else f"{field[:_MAX_SHOWN]}..."
         raise UrlNotAllowed(f"The URL of {shown} {fault}", details={"field": field}) from None
@@ -107,6 +119,8 @@ def without_secrets(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return "(not a URL)"
+    if url.startswith(_FILE):
+        return f"{_FILE}/.../{parts.path.rpartition('/')[2]}"
     if not parts.netloc:
         return "(not a URL)"
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
@@ -131,6 +145,27 @@ def _object(url: str, policy: Policy) -> Object:
             "BACKEND=aws. A presigned https:// URL of the object works everywhere."
         )
     return Object(bucket=found["bucket"], key=found["key"])
+
+
+def file_url(path: str) -> str:
+    """The URL of the file at that absolute path."""
+    return _FILE + quote(path, errors="surrogateescape")
+
+
+def _file(url: str, policy: Policy) -> File:
+    """By its text: where it leads on the disk is for whoever opens it to see."""
+    path = unquote(url.removeprefix(_FILE), errors="surrogateescape")
+    parts = path.split("/")
+    if parts[0] or len(parts) < 3 or any(part in ("", ".", "..") for part in parts[1:]) or "\0" in path:
+        raise _Refused("must have the form file:///folder/file, with nothing that leads elsewhere.")
+    if "?" in url or "#" in url or not url.isprintable():
+        raise _Refused("has a query, a fragment or invisible characters; percent-encode what belongs to the name.")
+    if not any(PurePath(folder) in PurePath(path).parents for folder in policy.folders):
+        raise _Refused(
+            "is not in a folder that is open to this service; its operator lists folders in INPUT_ROOTS, on one "
+            "machine only."
+        )
+    return File(path=path)
 
 
 def _web(url: str, policy: Policy) -> Web:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from core import sweep
+from core import sweep, sweep_batches
 from core.ports import Channel, Services
 from core.settings import SECRET_ARN, Settings, SettingsInvalid
 from core.task import Task
@@ -123,7 +123,7 @@ def _aws(settings: Settings) -> Services:
         store=DynamoTaskStore(settings.task_table),
         records=DynamoRecordStore(settings.task_table),
         objects=S3ObjectStore(settings.output_bucket),
-        dispatcher=BatchDispatcher({"gpu": gpu, "cpu": cpu}),
+        dispatcher=BatchDispatcher({"gpu": gpu, "cpu": cpu}, task_seconds=settings.job_seconds),
         inputs=S3InputStore(),
         uploads=S3UploadStore(settings.output_bucket),
         output_prefix=settings.output_prefix,
@@ -144,6 +144,7 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
     from core.local import machine
     from core.local.buckets import Folders
     from core.local.dispatcher import LocalDispatcher
+    from core.local.input_folders import LocalInputFolders
     from core.local.object_store import load_secret
     from core.local.record_store import SqliteRecordStore
     from core.local.task_store import SqliteTaskStore
@@ -158,6 +159,7 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
         env=settings.to_env() | {name: env[name] for name in _INHERITED if name in env},
         max_concurrent=settings.max_concurrent_tasks,
         on_exit=lambda task_id, _: sweep.look_after(wired, task_id, now=datetime.now(UTC), job=sweep.GONE),
+        on_batch_exit=lambda batch_id: sweep_batches.look_after_batch(wired, batch_id, now=datetime.now(UTC)),
     )
     file = settings.data_dir / "tasks.db"
     wired = Services(
@@ -166,6 +168,7 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
         objects=folders.own,
         dispatcher=pool,
         uploads=uploads,
+        folders=LocalInputFolders(settings.input_roots),
         output_prefix=settings.output_prefix,
         buckets=folders.bucket,
     )

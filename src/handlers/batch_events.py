@@ -1,13 +1,15 @@
 """Events of AWS Batch, by EventBridge: a hint that a job of ours has changed, never the fact.
 
 They come twice, late, out of order or not at all. So nothing is taken from an event but which task to look at; then
-AWS Batch itself is asked, and the sweep's moves decide. Whatever cannot be handled is raised: after Lambda's own
-retries it lies in the dead-letter queue, and its task is the sweep's.
+AWS Batch itself is asked, and the sweep's moves decide. The child of an array is for many tasks, each of which is
+looked at. Whatever cannot be handled is raised: after Lambda's own retries it lies in the dead-letter queue, and its
+task is the sweep's.
 """
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -15,8 +17,9 @@ from typing import Any
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
-from core import aftermath, sweep, wiring
+from core import aftermath, sweep, sweep_slice, wiring
 from core.aws import batch_event
+from core.batch import has_own_job
 from core.errors import Conflict, DispatchDelayed, TaskNotFound
 from core.ports import Services
 from core.settings import Settings
@@ -28,6 +31,8 @@ log = logging.getLogger(__name__)
 
 SERVICE = "transcoding-events"
 NAMESPACE = "Transcoding"
+PARALLEL = 8
+LEFT_AT_THE_END = 15.0  # seconds; a notice takes up to 12
 
 _ENDINGS = {
     Status.COMPLETED: "TasksCompleted",
@@ -43,17 +48,47 @@ services = with_channels(wiring.services(settings, os.environ), settings)
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.EVENT_BRIDGE, clear_state=True)
 def handler(event: dict[str, Any], context: Any) -> None:
+    def time_is_up() -> bool:
+        return float(context.get_remaining_time_in_millis()) / 1000 < LEFT_AT_THE_END
+
     task_id = batch_event.task_of(event, queues=settings.job_queues)
-    if task_id is None:
+    part = batch_event.slice_of(event, queues=settings.job_queues)
+    now = datetime.now(UTC)
+    if task_id:
+        logger.append_keys(task_id=task_id)
+        _measure([look(services, task_id, now=now)])
+    elif part:
+        logger.append_keys(batch_id=part.batch_id)
+        _measure(look_at_slice(services, part, now=now, stopped=time_is_up))
+    else:
         log.info("not of ours", extra={"action": "event_ignored"})
-        return
-    logger.append_keys(task_id=task_id)
-    task = look(services, task_id, now=datetime.now(UTC))
-    if task and task.status.ended:
+
+
+def _measure(tasks: Sequence[Task | None]) -> None:
+    ended = [task for task in tasks if task and task.status.ended]
+    for task in ended:
         for name, value in figures(task).items():
             unit = MetricUnit.Seconds if "Seconds" in name else MetricUnit.Count
             metrics.add_metric(name=name, unit=unit, value=value)
+    if ended:
         metrics.flush_metrics()
+
+
+def look_at_slice(
+    services: Services, part: batch_event.Slice, *, now: datetime, stopped: Callable[[], bool] = lambda: False
+) -> list[Task | None]:
+    """Look at each task that the slice's worker may have held last; at no further one once `stopped` says so.
+
+    Raises as `look` does.
+    """
+    task_ids = sweep_slice.sweep_slice(services, part.batch_id, part.number, now=now)
+
+    def looked(task_id: str) -> Task | None:
+        task = None if stopped() else look(services, task_id, now=now)
+        return task if task and not has_own_job(task) else None  # else its own job's events tell of it
+
+    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="slice") as pool:
+        return list(pool.map(looked, task_ids))
 
 
 def look(services: Services, task_id: str, *, now: datetime) -> Task | None:

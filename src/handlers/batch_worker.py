@@ -1,4 +1,4 @@
-"""The container's main, and the local pool's: one task, named by TASK_ID, then an exit code.
+"""The container's main, and the local pool's: one task, named by TASK_ID, or a slice of a batch, then an exit code.
 
 An outcome that was recorded in the task exits with 0, also a failed transcode: running it again would not help. What
 exits otherwise is trouble of ours, for which AWS Batch's job definition and the local pool start another worker.
@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
 from types import FrameType
 
+from core.batch import slice_job
 from core.settings import Settings, SettingsInvalid
 from core.worker import kernel, process, sandbox
 
@@ -28,20 +30,42 @@ EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL: another worker may well succeed
 EXIT_MISCONFIGURED = 78  # EX_CONFIG: no worker with these settings ever will
 
 
+class NothingAsked(Exception):
+    """Neither TASK_ID nor BATCH_ID is set; one names the task to work on, the other the batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What this worker is for: a task, or a slice of a batch, whose number AWS Batch tells by the child of the job."""
+
+    task_id: str = ""
+    batch_id: str | None = None
+    slice: int = 0
+    job_id: str | None = None
+
+    @classmethod
+    def of(cls, env: Mapping[str, str]) -> "Asked":
+        job_id = env.get("AWS_BATCH_JOB_ID") or env.get("JOB_ID")
+        if task_id := env.get("TASK_ID"):
+            return cls(task_id=task_id, job_id=job_id)
+        if batch_id := env.get("BATCH_ID"):
+            number = int(env.get("AWS_BATCH_JOB_ARRAY_INDEX") or env.get("SLICE") or 0)
+            return cls(batch_id=batch_id, slice=number, job_id=job_id and slice_job(job_id, number))
+        raise NothingAsked(NothingAsked.__doc__)
+
+
 def main(env: Mapping[str, str]) -> int:
     try:
         settings = Settings.from_env(env)
-        task_id = env["TASK_ID"]
+        asked = Asked.of(env)
         ffmpeg = process.find_ffmpeg(settings.ffmpeg_path)
-    except (SettingsInvalid, process.NoUsableFfmpeg) as fault:
+    except (SettingsInvalid, NothingAsked, process.NoUsableFfmpeg) as fault:
         return _misconfigured(str(fault))
-    except KeyError:
-        return _misconfigured("TASK_ID is not set; it names the task to work on.")
     stop = _stopping(env)
     try:
         # Started before our own imports, which take as long as its own: they run side by side.
         with closing(process.start_prober()) as prober, _layers(settings, env) as layers:
-            return _work(settings, env, task_id=task_id, ffmpeg=ffmpeg, prober=prober, layers=layers, stop=stop)
+            return _work(settings, env, asked=asked, ffmpeg=ffmpeg, prober=prober, layers=layers, stop=stop)
     except sandbox.NoSandbox as fault:
         return _misconfigured(str(fault))
 
@@ -56,18 +80,19 @@ def _work(
     settings: Settings,
     env: Mapping[str, str],
     *,
-    task_id: str,
+    asked: Asked,
     ffmpeg: str,
     prober: process.Conversation,
     layers: Callable[[], sandbox.Layers],
     stop: Event,
 ) -> int:
     from core import wiring
-    from core.worker import gpu, job
+    from core.worker import gpu, job, slices
     from core.worker.usage import Meter
     from handlers import logs
 
-    logs.configure(settings.log_level, task_id=task_id, correlation_id=env.get("CORRELATION_ID"))
+    keys = {"task_id": asked.task_id, "batch_id": asked.batch_id, "correlation_id": env.get("CORRELATION_ID")}
+    handler = logs.configure(settings.log_level, **keys)
     services = wiring.services(settings, env)
     found = layers()
     containment = sandbox.admitted(found, settings.sandbox)
@@ -87,12 +112,18 @@ def _work(
         stop=stop,
         now=lambda: datetime.now(UTC),
         cards=cards,
-        job_id=env.get("AWS_BATCH_JOB_ID") or env.get("JOB_ID"),
+        job_id=asked.job_id,
         report_every_seconds=5.0 if settings.backend == "aws" else 2.0,
         measure=Meter(lambda: gpu.use(process.nvidia_smi()) if cards else ()).read,
     )
     try:
-        return exit_codes[job.run(worker, task_id)]
+        if asked.batch_id is None:
+            return exit_codes[job.run(worker, asked.task_id)]
+
+        def on_task(task_id: str) -> None:
+            handler.setFormatter(logs.formatter(**{**keys, "task_id": task_id}))
+
+        return exit_codes[slices.run(worker, asked.batch_id, asked.slice, on_task=on_task)]
     except Exception:
         log.exception("the task could not be worked on", extra={"action": "worker_failed"})
         return EXIT_TRY_AGAIN

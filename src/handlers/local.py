@@ -22,7 +22,7 @@ from typing import IO
 import uvicorn
 from dotenv import dotenv_values
 
-from core import aftermath, presets, sweep, uploads, wiring, workers
+from core import aftermath, presets, sweep, sweep_batches, uploads, wiring, workers
 from core.ffmpeg.preset import PresetInvalid
 from core.live_settings import LiveSettings
 from core.local.dispatcher import LocalDispatcher
@@ -102,6 +102,7 @@ def _run(
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     scratch.clear(settings.scratch)
     sweep.reconcile(services, now=datetime.now(UTC))
+    sweep_batches.reconcile_batches(services, now=datetime.now(UTC))
     signal.signal(signal.SIGTERM, _interrupt)
     _follow(pool, live)
     pool.start()
@@ -131,6 +132,7 @@ def _looking_after(
     slow receiver of notices holds up no recovery."""
 
     def recover() -> None:
+        sweep_batches.sweep_batches(services, now=datetime.now(UTC))
         sweep.sweep(services, now=datetime.now(UTC))
         workers.sweep(services.records, now=datetime.now(UTC))
         scratch.clear(settings.scratch)

@@ -18,6 +18,7 @@ from core.aws import backlog
 from core.errors import ServiceError
 from core.ports import Services
 from core.settings import Settings
+from core.sweep_batches import sweep_batches
 from core.task import Status
 from handlers import logs
 from handlers.notifying import with_channels
@@ -67,10 +68,16 @@ def run(services: Services, *, now: Callable[[], datetime], seconds_left: Callab
     def time_is_up() -> bool:
         return seconds_left() < LEFT_AT_THE_END
 
+    batches = pages(sweep_batches, leaving=LEFT_FOR_ENDED)  # first: what of them gets a row is handed over below
     live = pages(sweep.sweep, leaving=LEFT_FOR_ENDED)
     ended = pages(partial(aftermath.sweep, stopped=time_is_up), leaving=LEFT_AT_THE_END)
     pages(partial(uploads.sweep, stopped=time_is_up), leaving=LEFT_AT_THE_END)
-    return {"LiveTasksMoved": live, "EndedTasksMoved": ended, "OldestDueSeconds": _behind(services, now())}
+    return {
+        "BatchesMoved": batches,
+        "LiveTasksMoved": live,
+        "EndedTasksMoved": ended,
+        "OldestDueSeconds": _behind(services, now()),
+    }
 
 
 def under_way(services: Services, *, now: datetime) -> dict[str, int]:

@@ -32,13 +32,39 @@ def test_the_jobs_of_all_queues_that_wait_are_counted_from_the_oldest_on(faults:
     waits = {"gpu": [90], "cpu": [30, 400]}
 
     def listed(request: dict[str, Any]) -> dict[str, Any]:
-        assert request["jobStatus"] == "RUNNABLE"
+        if request["jobStatus"] != "RUNNABLE":
+            return {"jobSummaryList": []}
         created = [int((NOW.timestamp() - seconds) * 1000) for seconds in waits[request["jobQueue"]]]
         return {"jobSummaryList": [{"jobId": "1", "jobName": "task-1", "createdAt": at} for at in created]}
 
     faults.on("ListJobs", says(listed), always=True)
     found = backlog.waiting(["gpu", "cpu"], now=NOW, client=client)
     assert found == {"WaitingJobs": 3, "OldestWaitingSeconds": 400}
+
+
+@pytest.mark.parametrize(
+    ("children", "jobs", "seconds"),
+    [
+        ({"RUNNABLE": 17}, 17, 600),
+        ({"RUNNABLE": 16, "RUNNING": 1}, 16, 0),  # since when the others wait is not known
+        ({"RUNNABLE": 1, "FAILED": 16}, 1, 0),
+        ({"RUNNING": 17, "RUNNABLE": 0}, 0, 0),
+        ({}, 0, 0),
+    ],
+)
+def test_the_children_of_an_array_wait_by_their_parents_word(
+    faults: Faults, client: "BatchClient", children: dict[str, int], jobs: int, seconds: int
+) -> None:
+    array = {"size": 17, "statusSummary": children}
+    created_at = int((NOW.timestamp() - 600) * 1000)
+    parent = {"jobId": "1", "jobName": "batch-1", "createdAt": created_at, "arrayProperties": array}
+
+    def listed(request: dict[str, Any]) -> dict[str, Any]:
+        return {"jobSummaryList": [parent] if request["jobStatus"] == "PENDING" else []}
+
+    faults.on("ListJobs", says(listed), always=True)
+    found = backlog.waiting([QUEUE], now=NOW, client=client)
+    assert found == {"WaitingJobs": jobs, "OldestWaitingSeconds": seconds}
 
 
 def test_nothing_waits_in_an_empty_queue(client: "BatchClient") -> None:

@@ -132,6 +132,21 @@ def test_newest_come_first_and_go_on_below(records: RecordStore) -> None:
     assert [record.record_id for record in (*first, *rest)] == ["d", "c", "b", "a"]
 
 
+def test_newest_are_not_older_than_asked_for(records: RecordStore) -> None:
+    for minute, name in enumerate("abcd"):
+        records.create(a_record(name, created_at=NOW + timedelta(minutes=minute)))
+
+    def named(limit: int, below: Position | None = None, since: timedelta = timedelta(minutes=1)) -> list[str]:
+        return [found.record_id for found in records.newest("upload", limit=limit, below=below, since=NOW + since)]
+
+    assert named(10) == ["d", "c", "b"]
+    assert named(2) == ["d", "c"]
+    assert named(10, below=Position(NOW + timedelta(minutes=3), "d")) == ["c", "b"]
+    assert named(10, below=Position(NOW + timedelta(minutes=1), "b")) == []
+    assert named(10, below=Position(NOW, "z")) == []
+    assert named(10, since=timedelta(hours=1)) == []
+
+
 def test_records_and_tasks_do_not_meet(stores: tuple[RecordStore, TaskStore]) -> None:
     records, tasks = stores
     task = tasks.create(a_task())

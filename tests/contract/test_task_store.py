@@ -61,6 +61,7 @@ def a_full_task() -> Task:
         command='-i "a b.mp4" -vf "drawtext=text=\'ü 日本\'" out.mp4',
         job_id="job-1",
         batch_id="4f9d2c1e-7a53-4b8e-9c06-5d1f8a2b0000",
+        delete_input="a b.mp4",
         fingerprint="ab" * 32,
         key_name="alice",
         callback_url="https://callbacks.example/ended?token=1",

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(not EMULATOR, reason="EMULATOR names no emulator
 
 LACKING = ("AWS::Batch::",)
 PROVIDED = ("boto3", "botocore", "s3transfer")  # by the emulator's environment, as by Lambda's runtime
-PARAMETERS = {"WorkerImage": "worker:1", "EventBus": "default"}
+PARAMETERS = {"WorkerImage": "worker:1", "EventBus": "default", "InputBuckets": "media", "InputDeletion": "allowed"}
 STACK = Stack(PARAMETERS)
 
 
@@ -196,7 +196,8 @@ def test_the_table_and_the_bucket_are_as_the_template_says(stack: Mapping[str, s
     dynamodb, s3 = boto3.client("dynamodb"), boto3.client("s3")
     table = dynamodb.describe_table(TableName=stack["TaskTable"])["Table"]
     assert table["KeySchema"] == [{"AttributeName": "task_id", "KeyType": "HASH"}]
-    assert [index["IndexName"] for index in table["GlobalSecondaryIndexes"]] == ["due", "live", "listed", "states"]
+    names = [index["IndexName"] for index in table["GlobalSecondaryIndexes"]]
+    assert names == ["due", "live", "listed", "states", "batched"]
     policy = json.loads(s3.get_bucket_policy(Bucket=stack["OutputBucket"])["Policy"])
     assert [statement["Sid"] for statement in policy["Statement"]] == ["TlsOnly"]
 
@@ -254,6 +255,23 @@ def test_a_task_is_registered_and_executed_in_the_queue_that_it_needs(
         for job in batch.list_jobs(jobQueue=f"{NAME}-{kind}", jobStatus=state)["jobSummaryList"]
     ]
     assert f"task-{task['task_id']}" in listed
+
+
+def test_a_batch_is_registered_as_one_array_job(call: Callable[..., tuple[int, Any]]) -> None:
+    urls = [f"https://media.example.com/{number}.mp4" for number in range(200)]
+    wanted = {"inputs": urls, "command": "-i {name} -c:v libx264 {stem}.mkv", "output_filename": "{stem}.mkv"}
+    status, made = call("POST", "/ffmpeg/batches", wanted)
+    assert (status, made["status"]) == (202, "queued")
+    status, shown = call("GET", f"/ffmpeg/batches/{made['batch_id']}")
+    assert (status, shown["counts"]["queued"]) == (200, 200)
+
+    batch = boto3.client("batch")
+    listed = [
+        job["jobName"]
+        for state in ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
+        for job in batch.list_jobs(jobQueue=f"{NAME}-cpu", jobStatus=state)["jobSummaryList"]
+    ]
+    assert f"batch-{made['batch_id']}" in listed
 
 
 def test_an_unknown_path_is_the_applications_404(call: Callable[..., tuple[int, Any]]) -> None:

@@ -33,6 +33,7 @@ FULL = Stack(
         "InputBuckets": "media,archive",
         "Destinations": "partner-bucket,partner-bucket/incoming",
         "DestinationBuckets": "partner-bucket",
+        "InputDeletion": "allowed",
         "WebhookSecretArn": "arn:aws:ssm:eu-central-1:123456789012:parameter/webhook",
         "EventBus": "default",
         "ApiKeysArn": "arn:aws:ssm:eu-central-1:123456789012:parameter/keys",
@@ -67,6 +68,7 @@ NOT_OF_FUNCTIONS = {
     "public_url": "one machine's",
     "data_dir": "one machine's",
     "max_concurrent_tasks": "one machine's",
+    "input_roots": "one machine's",
     "allow_unauthenticated": "one machine's",
     "upload_origins": "one machine's; the bucket has rules of its own",
     "upload_ttl_hours": "the default is good",
@@ -187,6 +189,11 @@ def test_no_destination_stands_for_more_than_it_says(text: str) -> None:
     assert not re.fullmatch(parameters["DestinationBuckets"]["AllowedPattern"], text)
 
 
+def test_a_job_may_take_as_long_as_a_worker_of_a_batch_may_for_each_task() -> None:
+    for limit in BARE.template["Mappings"]["TimeLimit"].values():
+        assert Settings.from_env({"TASK_TIMEOUT_SECONDS": limit["Task"]}).job_seconds == limit["Job"]
+
+
 def test_no_environment_has_a_secret(function: str) -> None:
     generated = Stack({"WebhookSecretArn": "generate"}).variables(function)["WEBHOOK_SECRET"]
     assert generated == "whsec_<WebhookSecret>"  # a Ref, which for a secret is its ARN
@@ -208,7 +215,8 @@ def test_the_table_is_the_one_that_the_store_is_tested_on() -> None:
     table = BARE.properties("TaskTable")
     assert {name: table[name] for name in moto_server.TABLE_SCHEMA} == moto_server.TABLE_SCHEMA
     indexes = [index["IndexName"] for index in table["GlobalSecondaryIndexes"]]
-    assert indexes == [task_store.INDEX, task_store.LIVE_INDEX, task_store.LIST_INDEX, task_store.STATE_INDEX]
+    used = (task_store.INDEX, task_store.LIVE_INDEX, task_store.LIST_INDEX, task_store.STATE_INDEX)
+    assert indexes == [*used, task_store.BATCH_INDEX]
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["TimeToLiveSpecification"] == {"AttributeName": task_store.EXPIRES, "Enabled": True}
     assert [stack.properties("TaskTable")["DeletionProtectionEnabled"] for stack in (BARE, FULL)] == [False, True]
@@ -350,12 +358,14 @@ def patterns() -> list[Any]:
 
 
 @pytest.mark.parametrize("queue", ["transcoding-gpu", "transcoding-cpu"])
-@pytest.mark.parametrize("name", ["job_failed", "queue_blocked"])
+@pytest.mark.parametrize("name", ["job_failed", "queue_blocked", "slice_failed"])
 def test_the_rules_pass_the_events_of_our_queues_and_no_others(patterns: list[Any], name: str, queue: str) -> None:
     event = sample(name, jobQueue=f"arn:aws:batch:eu-central-1:123456789012:job-queue/{queue}")
     settings = Settings.from_env(BARE.variables("EventsFunction"))
     assert [matches(pattern, event) for pattern in patterns].count(True) == 1
-    assert batch_event.task_of(event, queues=settings.job_queues)
+    assert batch_event.task_of(event, queues=settings.job_queues) or batch_event.slice_of(
+        event, queues=settings.job_queues
+    )
     for other in (
         {**event, "source": "aws.ecs"},
         {**event, "detail-type": "Batch Service Job Queue Blocked"},

@@ -58,15 +58,17 @@ CALLERS: Mapping[str, set[str]] = {
     "DynamoTaskStore._count": {API, SWEEP},  # the load, shown and as metrics
     "DynamoTaskStore._first": {API, SWEEP},
     "DynamoTaskStore._ends": {API, SWEEP},
-    "S3ObjectStore.put_file": {WORKER},
+    "DynamoTaskStore.members": {API, *CARE},  # how a batch is
+    "S3ObjectStore.put_file": {API, WORKER},  # of the API, the list of a batch's files
     "S3ObjectStore.head": {WORKER},
     "S3ObjectStore.link": {API, *CARE},  # in answers and in notices
-    "S3ObjectStore.read": {API},  # logs
+    "S3ObjectStore.read": {API, *CARE, WORKER},  # logs, and the lists of the batches' files
     "S3ObjectStore.delete": {API, *CARE, WORKER},  # outputs whose time is over; what an attempt has left
     "S3ObjectStore._delete_page": {API, *CARE, WORKER},
     "S3ObjectStore._give_up_transfers": {API, *CARE, WORKER},
     "S3ObjectStore._give_up_transfer": {API, *CARE, WORKER},
     "S3ObjectStore.check": {API},
+    "S3InputStore._media": {API},  # what a batch is to be made of
     "S3InputStore.get_file": {WORKER},
     "S3UploadStore.begin": {API},
     "S3UploadStore.link": {API},
@@ -75,11 +77,12 @@ CALLERS: Mapping[str, set[str]] = {
     "S3UploadStore.size": {API},
     "S3PresetFolder._keys": {API},
     "S3PresetFolder._text": {API},
-    "BatchDispatcher.submit": {API, *CARE},
-    "BatchDispatcher.look": {API, *CARE},  # the API after a cancel that was refused
-    "BatchDispatcher.stop": {API, *CARE},
+    "S3InputStore.delete": {WORKER},
+    "BatchDispatcher._submit": {API, *CARE},
+    "BatchDispatcher._seen": {API, *CARE},  # the API after a cancel that was refused
+    "BatchDispatcher._stop": {API, *CARE},
     "BatchDispatcher.check": {API},
-    "waiting": {SWEEP},
+    "_listed": {SWEEP},  # what waits in the queues
     "EventBusChannel.deliver": CARE,
     "_value": {API, *CARE},  # the entries of the keys; the secret that notices are signed with
 }
@@ -87,14 +90,15 @@ CALLERS: Mapping[str, set[str]] = {
 KEYS = "arn:aws:ssm:eu-central-1:123456789012:parameter/keys"
 # The managed policies and the policies apart that each role has, besides what is written at it.
 ATTACHED = {
-    API: ("SubmitJobs", "AttendDelivered", "ReadApiKeys", "ReadPresets"),
+    API: ("SubmitJobs", "AttendDelivered", "ReadApiKeys", "ReadPresets", "ListInputBuckets"),
     EVENTS: ("LookAfterTasks", "SubmitJobs", "AttendDelivered", "ReadWebhookSecret", "AnnounceEnds"),
     SWEEP: ("LookAfterTasks", "SubmitJobs", "AttendDelivered", "ReadWebhookSecret", "AnnounceEnds"),
-    WORKER: ("ReadInputBuckets", "AttendDelivered", "Deliver"),
+    WORKER: ("ReadInputBuckets", "DeleteFromInputBuckets", "AttendDelivered", "Deliver"),
 }
 FULL = Stack(
     {
         "InputBuckets": "media,archive",
+        "InputDeletion": "allowed",
         "Destinations": "media-out,partner/incoming",
         "DestinationBuckets": "media-out,partner",
         "WebhookSecretArn": "generate",
@@ -206,6 +210,27 @@ def test_the_policies_are_attached_to_those_who_are_said_to_have_them() -> None:
         assert "Roles" not in resources[name]["Properties"]
 
 
+@pytest.mark.parametrize(
+    ("role", "actions"),
+    [
+        (API, {"s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"}),
+        (EVENTS, {"s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}),
+        (SWEEP, {"s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}),
+        (WORKER, {"s3:GetObject"}),
+    ],
+)
+def test_the_lists_of_batches_are_written_by_the_api_and_read_by_all(role: str, actions: set[str]) -> None:
+    (found,) = [statement for statement in statements(ELSEWHERE, role) if statement["Sid"] == "Manifests"]
+    assert set(found["Action"]) == actions
+
+
+@pytest.mark.parametrize(("deletion", "expected"), [("allowed", True), ("refused", False), (None, False)])
+def test_workers_delete_inputs_only_where_that_is_allowed(deletion: str | None, expected: bool) -> None:
+    stack = Stack({"InputBuckets": "media"} | ({"InputDeletion": deletion} if deletion else {}))
+    found = [statement for statement in statements(stack, WORKER) if statement["Sid"] == "DeleteInputs"]
+    assert bool(found) is expected
+
+
 def _name(policy: Any) -> str:
     return str(policy["If"][1]["Ref"] if "If" in policy else policy["Ref"])
 
@@ -226,6 +251,8 @@ def test_only_actions_without_resources_are_granted_on_all(stack: Stack, role: s
 OBJECTS_OF_OTHERS = {"arn:aws:s3:::media-out/*", "arn:aws:s3:::partner/incoming/*"}
 OF_OTHERS = {
     "Inputs": {"arn:aws:s3:::media/*", "arn:aws:s3:::archive/*"},
+    "DeleteInputs": {"arn:aws:s3:::media/*", "arn:aws:s3:::archive/*"},
+    "ListInputs": {"arn:aws:s3:::media", "arn:aws:s3:::archive"},
     "Delivered": OBJECTS_OF_OTHERS,
     "Deliver": OBJECTS_OF_OTHERS,
     "FindDelivered": {"arn:aws:s3:::media-out", "arn:aws:s3:::partner"},
@@ -240,7 +267,7 @@ def test_a_role_may_do_in_the_buckets_of_others_what_it_may_do_in_ours(role: str
         actions = {action for action in statement["Action"] if action.startswith("s3:")}
         if statement["Sid"] in {"Delivered", "Deliver", "FindDelivered"}:
             theirs |= actions
-        elif statement["Sid"] not in {"Inputs", "Presets", "FindPresets", "Uploads"}:
+        elif statement["Sid"] in {"Outputs", "FindOwn", "FindOutputs", "FindLeftovers"}:
             ours |= actions
     assert theirs == ours
     assert not any(statement["Sid"] in OF_OTHERS for statement in statements(ELSEWHERE, role))
@@ -256,12 +283,12 @@ JOBS = "arn:aws:batch:eu-central-1:123456789012:"
 )
 @pytest.mark.parametrize("role", [API, EVENTS, SWEEP, WORKER])
 def test_each_action_is_granted_where_it_is_done(stack: Stack, bucket: str, role: str) -> None:
-    of_objects = {"Uploads": {f"{bucket}/uploads/*"}}
+    of_objects = {"Uploads": {f"{bucket}/uploads/*"}, "Manifests": {f"{bucket}/batches/*"}}
     allowed = {
         "dynamodb": {
             "<TaskTable>",
             "<TaskTable>/index/due",
-            *(f"<TaskTable>/index/{name}" for name in ("live", "listed", "states")),
+            *(f"<TaskTable>/index/{name}" for name in ("live", "listed", "states", "batched")),
         },
         "s3": {bucket},
         "batch": {

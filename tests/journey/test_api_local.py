@@ -81,6 +81,7 @@ def test_register_stores_a_pending_task_and_shows_it(api: Api) -> None:
         "metadata": {},
         "destination": None,
         "correlation_id": "order-1",
+        "batch_id": None,
         "key_name": None,
         "callback_url": None,
         "notices": [],

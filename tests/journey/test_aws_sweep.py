@@ -85,8 +85,8 @@ def test_the_function_sets_going_what_is_due_and_says_so(
     assert store.get(fresh.task_id) == fresh
     assert faults.calls["SubmitJob"] == 4
     # and the log and the metrics say so
-    counts = {name: answer[name] for name in ("LiveTasksMoved", "EndedTasksMoved", "OldestDueSeconds")}
-    assert counts == {"LiveTasksMoved": 4, "EndedTasksMoved": 2, "OldestDueSeconds": 0}
+    counts = {name: answer[name] for name in ("BatchesMoved", "LiveTasksMoved", "EndedTasksMoved", "OldestDueSeconds")}
+    assert counts == {"BatchesMoved": 0, "LiveTasksMoved": 4, "EndedTasksMoved": 2, "OldestDueSeconds": 0}
     (swept,) = [record for record in records if record.get("message") == "swept"]
     assert swept["correlation_id"] == event("sweep")["id"]
     assert counts.items() <= swept.items()
@@ -114,7 +114,12 @@ def run(services: Services, *, seconds: float, now: datetime = NOW + moves.LEASE
 def test_the_sweep_takes_page_after_page(services: Services) -> None:
     for number in range(sweep_handler.PAGE + 20):
         services.store.create(task_in(Status.QUEUED, task_id=f"task-{number}"))
-    assert run(services, seconds=60) == {"LiveTasksMoved": 120, "EndedTasksMoved": 0, "OldestDueSeconds": 0}
+    assert run(services, seconds=60) == {
+        "BatchesMoved": 0,
+        "LiveTasksMoved": 120,
+        "EndedTasksMoved": 0,
+        "OldestDueSeconds": 0,
+    }
 
 
 def test_the_sweep_stops_in_time_and_says_how_far_behind_it_is(services: Services) -> None:
@@ -123,6 +128,7 @@ def test_the_sweep_stops_in_time_and_says_how_far_behind_it_is(services: Service
     # too late for live tasks, but not for the others
     due_for = int((moves.LEASE - moves.SUBMIT_GRACE).total_seconds())
     assert run(services, seconds=sweep_handler.LEFT_FOR_ENDED) == {
+        "BatchesMoved": 0,
         "LiveTasksMoved": 0,
         "EndedTasksMoved": 1,
         "OldestDueSeconds": due_for,

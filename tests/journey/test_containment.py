@@ -378,7 +378,7 @@ WORKER = """
     examine = containment.collect.examiner(
         prober, folder.root, containment.sandbox.for_prober(containment.found(), folder)
     )
-    print(prober.process.pid, flush=True)
+    print(prober.process.pid, *containment.children(prober.process.pid), flush=True)
     containment.run(
         lambda pipe: [footage.ffmpeg(), "-loglevel", "quiet", "-f", "lavfi", "-i", "testsrc", "-f", "null", "-"], folder
     )
@@ -389,7 +389,8 @@ def test_nothing_outlives_a_killed_worker(folder: Folder) -> None:
     """Also under another uid, a change of which makes the kernel forget whom to die with."""
     worker = subprocess.Popen([sys.executable, "-c", textwrap.dedent(WORKER), str(folder.root)], stdout=subprocess.PIPE)
     assert worker.stdout is not None
-    prober = int(worker.stdout.readline())
+    probers = [int(number) for number in worker.stdout.readline().split()]
+    assert len(probers) == 2
     wait_for_ffmpeg(folder)
 
     worker.kill()
@@ -397,7 +398,7 @@ def test_nothing_outlives_a_killed_worker(folder: Folder) -> None:
     worker.stdout.close()
 
     time.sleep(0.5)
-    left = [*escapes.inhabitants(folder.outputs), *(one for one in escapes.inhabitants(folder.root) if one == prober)]
+    left = [*escapes.inhabitants(folder.outputs), *(one for one in escapes.inhabitants(folder.root) if one in probers)]
     for number in left:
         os.kill(number, signal.SIGKILL)
     assert left == []
@@ -436,7 +437,9 @@ def test_both_programs_live_under_every_layer(folder: Folder) -> None:
             named = wait_for_ffmpeg(folder)
 
             # then the kernel says of both what they live under
-            assert [lived(number) for number in (named, prober.process.pid)] == [expected_life()] * 2
+            (child,) = containment.children(prober.process.pid)
+            assert [lived(number) for number in (named, child)] == [expected_life()] * 2
+            assert len(list(Path(f"/proc/{child}/fd").iterdir())) == 3
             # and the former has no descriptor of ours but its progress
             assert len(list(Path(f"/proc/{named}/fd").iterdir())) == 4
         finally:

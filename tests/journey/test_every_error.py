@@ -74,6 +74,7 @@ CASES: Mapping[str, Case] = {
     "NOT_FOUND": Case(lambda door: door.ask("GET", "/ffmpeg/nothing")),
     "TASK_NOT_FOUND": Case(lambda door: door.ask("GET", "/ffmpeg/status/1f9e8d7c-0000-4000-8000-00000000ffff")),
     "UPLOAD_NOT_FOUND": Case(lambda door: door.ask("GET", "/ffmpeg/uploads/1f9e8d7c-0000-4000-8000-00000000ffff")),
+    "BATCH_NOT_FOUND": Case(lambda door: door.ask("GET", "/ffmpeg/batches/1f9e8d7c-0000-4000-8000-000000000000")),
     "METHOD_NOT_ALLOWED": Case(lambda door: door.ask("GET", "/ffmpeg/register")),
     "TASK_NOT_READY": Case(of_a_task("GET", "result", Status.RUNNING)),
     "TASK_ENDED": Case(of_a_task("POST", "execute", Status.COMPLETED)),

@@ -219,7 +219,7 @@ def test_notify_sends_it_again_as_the_same(alone: Services) -> None:
     with receiving(statuses(200)) as there:
         task = canceled_alone(alone, there.url)
         aftermath.sweep(alone, now=NOW)
-        notify(alone.store, task.task_id, now=NOW)
+        notify(alone, task.task_id, now=NOW)
         aftermath.sweep(alone, now=NOW)
         first, second = there.calls
         assert first.headers["webhook-id"] == second.headers["webhook-id"]

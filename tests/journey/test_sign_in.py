@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.batch import batch_id_of, task_id
 from core.task import Status
 from handlers.web import models
 from handlers.web.log_keys import LogKeys
@@ -152,6 +153,93 @@ def test_a_key_and_an_admin_may_do_all_to_its_task_and_another_key_nothing(
 
         answer = caller.request(method, path.replace("{task_id}", task_id))
         assert outcome(answer.status_code, answer.json()) == expected
+
+
+OWN_BATCH = {
+    ("get", "/ffmpeg/batches/{batch_id}"): (200, "queued"),
+    ("post", "/ffmpeg/batches/{batch_id}/cancel"): (202, "canceled"),
+}
+BATCH = {
+    "inputs": ["https://media.example.com/a.mov", "https://media.example.com/b.mov"],
+    "command": "-i {name} {stem}.mp4",
+    "output_filename": "{stem}.mp4",
+}
+
+
+def registered_batch(caller: httpx.Client, **headers: str) -> str:
+    answer = caller.post("/ffmpeg/batches", json=BATCH, headers=headers)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["batch_id"])
+
+
+@pytest.mark.parametrize(("operation", "expected"), OWN_BATCH.items())
+def test_a_key_and_an_admin_may_do_all_to_its_batch_and_another_key_nothing(
+    service: SignedIn, operation: tuple[str, str], expected: tuple[int, str]
+) -> None:
+    method, path = operation
+    for caller in (service.alice, service.root):
+        batch_id = registered_batch(service.alice)
+        asked = path.replace("{batch_id}", batch_id)
+        before = service.api.services.records.find("batch", batch_id)
+
+        strange = service.bob.request(method, asked)
+        none = service.bob.request(method, path.replace("{batch_id}", batch_id_of(str(uuid4()))))
+
+        assert error_of(strange) == error_of(none) == (404, "BATCH_NOT_FOUND")
+        assert service.api.services.records.find("batch", batch_id) == before
+        answer = caller.request(method, asked)
+        assert outcome(answer.status_code, answer.json()) == expected
+        assert answer.json()["key_name"] == "alice"
+
+
+def test_every_operation_on_a_batch_is_in_the_tests(operations: list[tuple[str, str]]) -> None:
+    assert {(method, path) for method, path in operations if "{batch_id}" in path} == set(OWN_BATCH)
+
+
+@pytest.mark.parametrize("path", [path for path in OWN if "filename" not in path])
+def test_the_tasks_of_a_batch_are_its_keys_before_they_have_a_row(service: SignedIn, path: str) -> None:
+    task = task_id(registered_batch(service.alice), 0)
+    kind = path.split("/")[2]
+    method = "GET" if kind in READS else "DELETE" if kind == "tasks" else "POST"
+    asked = path.replace("{task_id}", task)
+    assert error_of(service.bob.request(method, asked)) == (404, "TASK_NOT_FOUND")
+    for caller in (service.root, service.alice):
+        assert caller.get(f"/ffmpeg/status/{task}").status_code == 200
+
+
+def test_a_key_lists_the_tasks_of_its_own_batches(service: SignedIn) -> None:
+    batch_id = registered_batch(service.alice)
+    ids = {task_id(batch_id, number) for number in (0, 1)}
+
+    def listed(caller: httpx.Client, query: str = "") -> set[str]:
+        return {task["task_id"] for task in caller.get(f"/ffmpeg/tasks?limit=200{query}").json()["items"]}
+
+    for query in ("", "&status=queued", f"&batch_id={batch_id}"):
+        assert ids <= listed(service.alice, query)
+        assert ids <= listed(service.root, query)
+    assert not ids & (listed(service.bob) | listed(service.bob, "&status=queued"))
+    assert error_of(service.bob.get(f"/ffmpeg/tasks?batch_id={batch_id}")) == (404, "BATCH_NOT_FOUND")
+
+
+def test_idempotency_keys_of_batches_are_each_callers_own(service: SignedIn) -> None:
+    key = {"Idempotency-Key": "all-of-4711"}
+    first, of_bob = registered_batch(service.alice, **key), registered_batch(service.bob, **key)
+    again = service.alice.post("/ffmpeg/batches", json=BATCH, headers=key)
+    assert (again.status_code, again.json()["batch_id"]) == (200, first)
+    assert first != of_bob
+
+
+def test_a_batch_has_no_more_tasks_at_once_than_its_key_may(tmp_path: Path) -> None:
+    listed = f"{entry('alice', 'live=3')},{entry('bob')}"
+    with signed_in.running(tmp_path, api_keys=listed) as service:
+        for caller, asked, expected in (
+            (service.alice, None, 3),
+            (service.alice, 2, 2),
+            (service.alice, 9, 3),
+            (service.bob, None, None),
+        ):
+            body = {**BATCH, **({"concurrency": asked} if asked else {})}
+            assert caller.post("/ffmpeg/batches", json=body).json()["concurrency"] == expected
 
 
 def test_a_key_lists_its_own_tasks_and_an_admin_those_of_all(service: SignedIn) -> None:

@@ -138,6 +138,7 @@ def test_the_api_answers_from_the_package(start: Any) -> None:
     with start("ApiFunction") as function:
         names = ["register", "register_options", "register_preset", "presets", "execute", "status", "cancel"]
         names += ["notify", "result", "log", "delete", "tasks", "health", "settings", "put_settings", "system"]
+        names += ["batch", "batch_status", "batch_tasks", "batch_cancel"]
         answers = {name: function.invoke(event(name)) for name in names}
         spec = function.invoke(asking_for("/openapi.json"))
 
@@ -146,6 +147,8 @@ def test_the_api_answers_from_the_package(start: Any) -> None:
         **dict.fromkeys(("register", "register_options", "register_preset"), 201),
         **dict.fromkeys(("execute", "status", "cancel", "notify", "result", "log", "delete"), 404),
         **dict.fromkeys(("presets", "tasks", "health", "settings", "put_settings", "system"), 200),
+        **dict.fromkeys(("batch_status", "batch_tasks", "batch_cancel"), 404),
+        "batch": 202,
     }
     assert "pydantic.v1" not in answers["health"]["loaded"]
     assert "handlers.web.docs" not in answers["health"]["loaded"]

@@ -194,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
         exchange = Exchange(self)
         self.server.faults.fault(exchange)(exchange)
 
-    do_GET = do_POST  # noqa: N815 - the name is the base class's
+    do_GET = do_PUT = do_DELETE = do_POST  # noqa: N815 - the names are the base class's
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass

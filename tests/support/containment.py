@@ -34,6 +34,10 @@ def prober(folder: Folder) -> Iterator[Examine]:
         yield collect.examiner(started, folder.root, sandbox.for_prober(found(), folder))
 
 
+def children(process: int) -> list[int]:
+    return [int(number) for number in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
 def run(
     argv: Callable[[int], Sequence[str]],
     folder: Folder,

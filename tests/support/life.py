@@ -113,7 +113,7 @@ class Life(Scene):
     @rule(number=which)
     def notify_again(self, number: int) -> None:
         with suppress(TaskNotReady, TaskNotFound):
-            self.answered(notify(self.store, self.id_of(number), now=self.now))
+            self.answered(notify(self.services, self.id_of(number), now=self.now))
 
     # The dispatcher and the receivers
 

@@ -45,6 +45,7 @@ TABLE_SCHEMA: Mapping[str, Any] = {
         {"AttributeName": "listed_at", "AttributeType": "S"},
         {"AttributeName": "state", "AttributeType": "S"},
         {"AttributeName": "state_since", "AttributeType": "N"},
+        {"AttributeName": "batch_id", "AttributeType": "S"},
     ],
     "KeySchema": [{"AttributeName": "task_id", "KeyType": "HASH"}],
     "GlobalSecondaryIndexes": [
@@ -76,6 +77,11 @@ TABLE_SCHEMA: Mapping[str, Any] = {
                 {"AttributeName": "state_since", "KeyType": "RANGE"},
             ],
             "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["status", "seconds"]},
+        },
+        {
+            "IndexName": "batched",
+            "KeySchema": [{"AttributeName": "batch_id", "KeyType": "HASH"}],
+            "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["status", "ended_at", "ended_by"]},
         },
     ],
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from core.batch import Member
 from core.errors import DispatchDelayed, ServiceError
 from core.ports import JobState, Page, Position, Sighting, Survey, TaskStore
 from core.task import Status, Task
@@ -72,6 +73,9 @@ class BusyStore:
 
     def due(self, before: datetime, *, limit: int, live: bool = True) -> Sequence[Task]:
         return self.inner.due(before, limit=limit, live=live)
+
+    def members(self, batch_id: str) -> Sequence[Member]:
+        return self.inner.members(batch_id)
 
     def count_live(self, key_name: str, *, most: int) -> int:
         return self.inner.count_live(key_name, most=most)

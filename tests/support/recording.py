@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from core.batch import Batch
 from core.errors import DispatchDelayed, DispatchUnavailable
 from core.ports import JobState, NotDelivered, Sighting
 from core.task import Task
@@ -12,6 +13,8 @@ from core.task import Task
 class RecordingDispatcher:
     submitted: list[Task] = field(default_factory=list)
     stopped: list[Task] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
+    stopped_batches: list[Batch] = field(default_factory=list)
     asked: int = 0
     jobs: dict[str, Sighting] = field(default_factory=dict)  # by job id; all others are gone
     refusing: bool = False  # somebody has to mend something
@@ -36,6 +39,22 @@ class RecordingDispatcher:
     def stop(self, task: Task) -> None:
         self._answer()
         self.stopped.append(task)
+
+    def submit_batch(self, batch: Batch) -> str:
+        self._answer()
+        self.batches.append(batch)
+        if self.losing:
+            raise DispatchDelayed("No answer.")
+        return f"batch-job-{len(self.batches)}"
+
+    def look_batch(self, batch: Batch) -> Sighting:
+        self.asked += 1
+        self._answer()
+        return self.jobs.get(batch.job_id or "", Sighting(JobState.GONE))
+
+    def stop_batch(self, batch: Batch) -> None:
+        self._answer()
+        self.stopped_batches.append(batch)
 
     def check(self) -> str:
         return f"{len(self.submitted)} submitted"

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from core import aftermath, moves, sweep
+from core.batch import Batch
 from core.destination import Destination
 from core.errors import (
     DispatchDelayed,
@@ -101,6 +102,15 @@ class Pool:
         job = self.jobs.get(task.job_id or "")
         if job and job.state is JobState.COMING:
             job.state = JobState.GONE
+
+    def submit_batch(self, batch: Batch) -> str:
+        raise DispatchUnavailable  # no batch is in these scenes
+
+    def look_batch(self, batch: Batch) -> Sighting:
+        return Sighting(JobState.GONE)
+
+    def stop_batch(self, batch: Batch) -> None:
+        pass
 
     def check(self) -> str:
         return self.mood

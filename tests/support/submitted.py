@@ -29,6 +29,17 @@ def call(function: LambdaProcess, name: str, *, task_id: str = PLACEHOLDER, body
     return answered
 
 
+def asked(function: LambdaProcess, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """The status and the answer to a request for which there is no sample event."""
+    event = json.loads((EVENTS / "register.json").read_text())
+    path, _, query = path.partition("?")
+    event["requestContext"]["http"] |= {"method": method, "path": path}
+    event["headers"].pop("content-length")
+    event |= {"rawPath": path, "rawQueryString": query, "body": None if body is None else json.dumps(body)}
+    answer = function.invoke(event)
+    return answer["statusCode"], json.loads(answer["body"])
+
+
 def executed(function: LambdaProcess, command: str, inputs: Mapping[str, str], output: str) -> str:
     """The id of a task that was registered and executed."""
     body = {"command": command, "input_files": dict(inputs), "output_filename": output}

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from threading import local
 
+from core.batch import Member
 from core.ports import Page, Position, Survey, TaskStore
 from core.task import Status, Task
 from support import invariants
@@ -47,6 +48,9 @@ class WatchedStore:
 
     def due(self, before: datetime, *, limit: int, live: bool = True) -> Sequence[Task]:
         return self._inner.due(before, limit=limit, live=live)
+
+    def members(self, batch_id: str) -> Sequence[Member]:
+        return self._inner.members(batch_id)
 
     def count_live(self, key_name: str, *, most: int) -> int:
         return self._inner.count_live(key_name, most=most)

@@ -57,7 +57,7 @@ def test_notify_makes_all_notices_due_again(services: Services, status: Status) 
     told = (Notice(channel="webhook", status=NoticeStatus.ABANDONED, tries=9, error="No."), Notice(channel="event"))
     task = services.store.create(replace(task_in(status), notices=told))
     due = (Notice(channel="webhook", due_at=NOW), Notice(channel="event", due_at=NOW))
-    assert notify(services.store, task.task_id, now=NOW) == replace(task, version=2, notices=due)
+    assert notify(services, task.task_id, now=NOW) == replace(task, version=2, notices=due)
     assert [found.task_id for found in services.store.due(NOW, limit=10, live=False)] == [task.task_id]
 
 
@@ -65,5 +65,5 @@ def test_notify_makes_all_notices_due_again(services: Services, status: Status) 
 def test_notify_before_the_end_is_refused(services: Services, status: Status) -> None:
     task = services.store.create(task_in(status))
     with pytest.raises(TaskNotReady):
-        notify(services.store, task.task_id, now=NOW)
+        notify(services, task.task_id, now=NOW)
     assert services.store.get(task.task_id) == task

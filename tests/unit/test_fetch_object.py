@@ -38,7 +38,8 @@ def got(
 ) -> int:
     source = fetch.Source(name="in.mp4", url=f"s3://{BUCKET}/{key}")
     given = store or S3InputStore()
-    return fetch_object.fetch_object(given, source, path, policy=policy, max_bytes=max_bytes, stopped=stopped)
+    places = fetch_object.Places(given)
+    return fetch_object.fetch_object(places, source, path, policy=policy, max_bytes=max_bytes, stopped=stopped)
 
 
 def failure_of(key: str, path: Path, **more: Any) -> Failure:

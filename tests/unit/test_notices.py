@@ -151,7 +151,7 @@ def test_a_final_refusal_ends_it_and_notify_begins_it_anew(services: Services) -
     attended(told, task, NOW + DAY)
     assert len(webhook.given) == 1
 
-    notify(services.store, task.task_id, now=NOW + DAY)
+    notify(services, task.task_id, now=NOW + DAY)
     attended(told, task, NOW + DAY)
     delivered = Notice(channel="webhook", status=NoticeStatus.DELIVERED, tries=1, delivered_at=NOW + DAY)
     assert services.store.get(task.task_id).notices == (delivered,)
@@ -237,7 +237,7 @@ def test_what_happens_while_it_is_sent_does_not_make_it_sent_again(services: Ser
 def test_notify_while_it_is_sent_means_once_more(services: Services) -> None:
     """Whoever asks again may have lost what is just arriving."""
     task = ended(services)
-    webhook = Scripted(lambda: notify(services.store, task.task_id, now=NOW), arrives)
+    webhook = Scripted(lambda: notify(services, task.task_id, now=NOW), arrives)
     told = told_by(services, webhook=webhook)
     with pytest.raises(Conflict):
         attended(told, task, NOW)

@@ -40,6 +40,7 @@ def test_every_status_is_that_of_the_contract() -> None:
         "NOT_FOUND": 404,
         "TASK_NOT_FOUND": 404,
         "UPLOAD_NOT_FOUND": 404,
+        "BATCH_NOT_FOUND": 404,
         "METHOD_NOT_ALLOWED": 405,
         "TASK_NOT_READY": 409,
         "TASK_ENDED": 409,

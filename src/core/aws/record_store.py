@@ -45,11 +45,18 @@ class DynamoRecordStore:
         found = self._found(INDEX, condition, values, limit=limit)
         return [record for record in found if record.due_at and record.due_at <= before]
 
-    def newest(self, kind: str, *, limit: int, below: Position | None = None) -> Sequence[Record]:
-        condition = "listed_shard = :shard AND listed_at < :below"
+    def newest(
+        self, kind: str, *, limit: int, below: Position | None = None, since: datetime | None = None
+    ) -> Sequence[Record]:
+        # An index key takes one range, whose ends are both in it; nothing stands at the upper one but `below` itself.
+        condition = "listed_shard = :shard AND listed_at BETWEEN :since AND :below"
         below_at = _listed_at(below.created_at, below.task_id) if below else _TOP
-        values = {":shard": {"S": _shard(kind)}, ":below": {"S": below_at}}
-        return self._found(LIST_INDEX, condition, values, limit=limit, ScanIndexForward=False)
+        since_at = _listed_at(since, "") if since else "0"
+        if since_at > below_at:  # DynamoDB refuses an empty range
+            return []
+        values = {":shard": {"S": _shard(kind)}, ":below": {"S": below_at}, ":since": {"S": since_at}}
+        found = self._found(LIST_INDEX, condition, values, limit=limit + 1, ScanIndexForward=False)
+        return [record for record in found if _listed_at(record.created_at, record.record_id) < below_at][:limit]
 
     def _put(self, record: Record, *, previous: int | None) -> Record:
         if self._table.put(_item(record), previous=previous) is not None:

@@ -7,7 +7,8 @@ holds the live tasks of each API key, to be counted; a task enters and leaves it
 (`listed_shard`, `listed_at`) holds all tasks by their age, with their status: it is written when that changes, and
 else never. So is the index `states` (`state`, `state_since`), which holds them by what they are in and since when: what
 waits, what runs and what has ended of late is counted there, whatever else is stored. How a write is conditional, and
-what becomes of one that was not answered, is table.py's.
+what becomes of one that was not answered, is table.py's. The sparse index `batched` (`batch_id`) holds the tasks
+of each batch with what its sight needs of one that has ended, and is written as seldom.
 """
 
 import logging
@@ -18,7 +19,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core import record
-from core.aws.table import RETRY_AFTER_SECONDS, Table, translated
+from core.aws.table import RETRY_AFTER_SECONDS, Item, Table, translated
+from core.batch import Member, place_of
 from core.errors import (
     ServiceUnavailable,
     TaskChanged,
@@ -38,6 +40,7 @@ INDEX = "due"
 LIVE_INDEX = "live"
 LIST_INDEX = "listed"
 STATE_INDEX = "states"
+BATCH_INDEX = "batched"
 # One index partition takes 1,000 writes a second: at a heartbeat every 5 s, this is good for 20,000 running tasks.
 SHARDS = tuple(str(number) for number in range(4))
 # How many entries of each shard one page looks at, for a status that few tasks have. An entry has some 150 bytes.
@@ -48,6 +51,8 @@ _BODY_ROUNDS = 20  # it gives 16 MB at a time, and less when it is throttled
 # By this attribute the table itself drops a record that the sweep has not deleted so long after its time.
 EXPIRES = "expires"
 GRACE = timedelta(days=1)
+# Of an error, what the sight of a batch has: 10,000 of them are then a few answers of 1 MB.
+_MOST_ERROR = 300
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _TOP = "9" * 17
 
@@ -63,7 +68,7 @@ class DynamoTaskStore:
 
     def create(self, task: Task) -> Task:
         stored = replace(task, version=1)
-        if self._table.put(_item(stored), previous=None) is not None:
+        if self._table.put(item(stored), previous=None) is not None:
             raise TaskExists(details={"task_id": task.task_id})
         return stored
 
@@ -75,7 +80,7 @@ class DynamoTaskStore:
 
     def replace(self, new: Task, previous: Task) -> Task:
         stored = replace(new, version=previous.version + 1)
-        refused = self._table.put(_item(stored), previous=previous.version)
+        refused = self._table.put(item(stored), previous=previous.version)
         if refused is None:
             return stored
         details = {"task_id": previous.task_id}
@@ -125,6 +130,18 @@ class DynamoTaskStore:
         # One that has left the status since the index was written is no longer one of them.
         tasks = [task for task in bodies if status in (None, task.status)]
         return Page(sorted(tasks, key=Position.of, reverse=True), _position(last) if last else None)
+
+    def members(self, batch_id: str) -> Sequence[Member]:
+        """Without the percentage of those that run, which would be a write of the index at each heartbeat."""
+        with translated():
+            pages = self._table.client.get_paginator("query").paginate(
+                TableName=self._table.name,
+                IndexName=BATCH_INDEX,
+                KeyConditionExpression="batch_id = :batch_id",
+                ExpressionAttributeValues={":batch_id": {"S": batch_id}},
+            )
+            items = [item for page in pages for item in page["Items"]]
+        return [member for item in items if (member := _member(item))]
 
     def forget(self, task: Task) -> None:
         refused = self._table.delete(task.task_id, version=task.version)
@@ -263,7 +280,7 @@ class _Look(NamedTuple):
     down_to: str | None
 
 
-def _item(task: Task) -> dict[str, Any]:
+def item(task: Task) -> dict[str, Any]:
     number = SHARDS[zlib.crc32(task.task_id.encode()) % len(SHARDS)]
     item = {
         "task_id": {"S": task.task_id},
@@ -283,6 +300,9 @@ def _item(task: Task) -> dict[str, Any]:
         item[EXPIRES] = {"N": str(int((task.forget_due_at + GRACE).timestamp()))}
     if task.key_name and task.status.live:
         item["live_key"] = {"S": task.key_name}
+    if task.batch_id:
+        item["batch_id"] = {"S": task.batch_id}
+        item |= _ending(task)
     return item
 
 
@@ -303,6 +323,29 @@ def _end(item: Mapping[str, Any]) -> End:
 
 def _time(item: Mapping[str, Any]) -> datetime:
     return datetime.fromtimestamp(float(item["state_since"]["N"]), UTC)
+
+
+def _ending(task: Task) -> dict[str, Any]:
+    """What the index `batched` has beside the status, and only for a task that has ended."""
+    if not task.status.ended or not task.finished_at:
+        return {}
+    error = {"ended_by": {"S": task.error.message[:_MOST_ERROR]}} if task.error else {}
+    return {"ended_at": {"N": _seconds(task.finished_at)}, **error}
+
+
+def _member(item: Item) -> Member | None:
+    """None for a bad row, which is not to hide all others."""
+    task_id = item["task_id"]["S"]
+    place = place_of(task_id)
+    try:
+        status, ended_at = Status(item["status"]["S"]), item.get("ended_at")
+        finished_at = datetime.fromtimestamp(float(ended_at["N"]), UTC) if ended_at else None
+    except (KeyError, ValueError):
+        place = None
+    if place is None:
+        log.error("unreadable", extra={"action": "members", "task_id": task_id})
+        return None
+    return Member(place[1], status, finished_at, error=item["ended_by"]["S"] if "ended_by" in item else None)
 
 
 def _listed_at(position: Position) -> str:

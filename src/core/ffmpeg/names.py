@@ -13,6 +13,8 @@ MAX_CHARACTERS = 120
 PUNCTUATION = frozenset(" ._()+@-–'’!,&#=~[]{}$^;")  # each tried on ffmpeg as an output and in a playlist
 # A counter (%d, %03d) or a variant (%v). Nothing else after a percent sign: %s and the like mean the clock.
 PATTERN = re.compile(r"%(?:0?\d{0,2}d|v)")
+# A name that is legal in either role, and means nothing to any syntax that it stands in.
+PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?")
 EXTENSION = re.compile(r"[^.]\.[A-Za-z0-9]{1,10}$")
 
 
@@ -27,6 +29,19 @@ def fault(name: str, role: Role) -> str | None:
     if unicodedata.normalize("NFC", name) != name:
         return "is not in Unicode's composed form (NFC)."
     return _character_fault(PATTERN.sub("", name) if role == "output" else name)
+
+
+def legal(text: str, *, most: int) -> str:
+    """The input's name nearest to `text`, with its extension, at most so many characters."""
+    if len(text) <= most and PLAIN.fullmatch(text):
+        return text
+    composed = unicodedata.normalize("NFC", text)
+    clean = "".join(c if _character_fault(c) is None else "_" for c in composed)
+    name = unicodedata.normalize("NFC", clean).lstrip("-. ").rstrip(". ")
+    if len(name) > most:
+        extension = name[-11:].rpartition(".")[1:] if has_extension(name) else ("", "")
+        name = name[: most - len("".join(extension))].rstrip(". ") + "".join(extension)
+    return name or "file"
 
 
 def is_pattern(name: str) -> bool:

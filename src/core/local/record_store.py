@@ -70,10 +70,15 @@ class SqliteRecordStore:
     def due(self, kind: str, before: datetime, *, limit: int) -> Sequence[Record]:
         return self._select("kind = ? AND due_at <= ? ORDER BY due_at LIMIT ?", kind, _text(before), limit)
 
-    def newest(self, kind: str, *, limit: int, below: Position | None = None) -> Sequence[Record]:
+    def newest(
+        self, kind: str, *, limit: int, below: Position | None = None, since: datetime | None = None
+    ) -> Sequence[Record]:
         below = below or _TOP
-        where = "kind = ? AND (created_at, record_id) < (?, ?) ORDER BY created_at DESC, record_id DESC LIMIT ?"
-        return self._select(where, kind, _text(below.created_at), below.task_id, limit)
+        where = (
+            "kind = ? AND (created_at, record_id) < (?, ?) AND created_at >= ?"
+            " ORDER BY created_at DESC, record_id DESC LIMIT ?"
+        )
+        return self._select(where, kind, _text(below.created_at), below.task_id, _text(since) if since else "", limit)
 
     def close(self) -> None:
         """Close what is open; the store can be used again."""

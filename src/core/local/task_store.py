@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core import record
+from core.batch import Member, place_of
 from core.errors import TaskChanged, TaskExists, TaskNotFound
 from core.local.database import Database
 from core.ports import End, Page, Position, Survey
@@ -28,6 +29,8 @@ CREATE TABLE IF NOT EXISTS tasks (
 CREATE INDEX IF NOT EXISTS tasks_due ON tasks (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS tasks_listed ON tasks (created_at, task_id);
 CREATE INDEX IF NOT EXISTS tasks_listed_by_status ON tasks (status, created_at, task_id);
+CREATE INDEX IF NOT EXISTS tasks_by_batch ON tasks (json_extract(body, '$.batch_id'))
+WHERE json_extract(body, '$.batch_id') IS NOT NULL;
 CREATE INDEX IF NOT EXISTS tasks_live_by_key ON tasks (json_extract(body, '$.key_name'))
 WHERE status IN ('queued', 'running');
 CREATE INDEX IF NOT EXISTS tasks_waiting ON tasks (
@@ -50,6 +53,11 @@ COUNT_LIVE = """
 SELECT count(*) FROM (
     SELECT 1 FROM tasks WHERE status IN ('queued', 'running') AND json_extract(body, '$.key_name') = ? LIMIT ?
 )
+"""
+MEMBERS = """
+SELECT task_id, status, json_extract(body, '$.finished_at'), json_extract(body, '$.progress.percent'),
+    json_extract(body, '$.error.message')
+FROM tasks WHERE json_extract(body, '$.batch_id') = ?
 """
 _TOP = Position(datetime.max.replace(tzinfo=UTC), "")
 _LIVE = {True: "status IN ('queued', 'running')", False: "status NOT IN ('queued', 'running')"}
@@ -95,6 +103,10 @@ class SqliteTaskStore:
         with self._database.connection() as connection:
             rows = connection.execute(query, (before.timestamp(), limit)).fetchall()
         return [record.loads(body) for (body,) in rows]
+
+    def members(self, batch_id: str) -> Sequence[Member]:
+        with self._database.connection() as connection:
+            return [_member(*row) for row in connection.execute(MEMBERS, (batch_id,))]
 
     def count_live(self, key_name: str, *, most: int) -> int:
         with self._database.connection() as connection:
@@ -151,6 +163,13 @@ def _end(status: str, finished_at: str, queued_at: str | None) -> End:
     ended = datetime.fromisoformat(finished_at)
     seconds = (ended - datetime.fromisoformat(queued_at)).total_seconds() if queued_at else None
     return End(Status(status), ended, seconds)
+
+
+def _member(task_id: str, status: str, finished_at: str | None, percent: float | None, error: str | None) -> Member:
+    place = place_of(task_id)
+    assert place  # an id that its batch has given it
+    ended = datetime.fromisoformat(finished_at) if finished_at else None
+    return Member(place[1], Status(status), ended, percent, error)
 
 
 def _row(task: Task) -> tuple[object, ...]:

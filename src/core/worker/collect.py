@@ -5,7 +5,8 @@ A declared output that is missing, empty or unreadable fails the task, whatever 
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from core.ffmpeg import probe
@@ -28,7 +29,7 @@ class NotConfined(Exception):
 def examiner(prober: Conversation, folder: Path, rules: Sequence[str]) -> Examine:
     """A function that has the prober look into a file of the folder, which the user knows by the name given.
 
-    From here on the prober lives under `rules`. Raises NotConfined.
+    It does so in a process that lives under `rules` from its start. Raises NotConfined.
     """
     answer = prober.ask(json.dumps({"folder": str(folder), "rules": list(rules)}), timeout_seconds=PROBE_SECONDS)
     if answer is None or json.loads(answer) != {"confined": True}:
@@ -39,6 +40,15 @@ def examiner(prober: Conversation, folder: Path, rules: Sequence[str]) -> Examin
         return probe.read(prober.ask(asked, timeout_seconds=PROBE_SECONDS), filename=filename)
 
     return examine
+
+
+@contextmanager
+def released(prober: Conversation) -> Iterator[None]:
+    """Afterwards the prober is out of the folder that it was shown, and can be shown another one."""
+    try:
+        yield
+    finally:
+        prober.ask("null", timeout_seconds=PROBE_SECONDS)
 
 
 def collect(folder: Path, declared: Sequence[str], *, examine: Examine) -> list[Finished]:

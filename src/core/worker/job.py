@@ -29,7 +29,7 @@ from core.errors import (
 )
 from core.ffmpeg import build, compute, failure, fallback, probe, progress
 from core.ffmpeg.command import Command
-from core.ports import Services
+from core.ports import InputUnreadable, Services
 from core.settings import Settings
 from core.task import Failure, FailureCode, Media, Output, Progress, Stage, Status, Task, Timings
 from core.worker import (
@@ -88,10 +88,15 @@ def run(worker: Worker, task_id: str) -> Outcome:
     if worker.stop.is_set():  # before there was anything to give back; a claim would be one of three
         return Outcome.GIVEN_UP
     try:
-        task = _claimed(worker, task_id)
+        task = claimed(worker, task_id)
     except (TaskEnded, TaskNotReady, TaskNotFound) as refusal:
         log.info("not ours", extra={"action": "claim_refused", "reason": refusal.code})
         return Outcome.NOT_OURS
+    return work(worker, task)
+
+
+def work(worker: Worker, task: Task) -> Outcome:
+    """The same for a task that is claimed."""
     log.info("claimed", extra={"action": "claimed", "fence": task.fence})
     with _shown(worker, task), _reporter(worker, task) as reporter:
         outcome = _outcome(worker, task, reporter)
@@ -104,17 +109,17 @@ def run(worker: Worker, task_id: str) -> Outcome:
         _discard(worker, task)
     if settled is None:
         return Outcome.NOT_OURS
+    if settled.status is Status.COMPLETED and settled.delete_input:
+        _delete_input(worker, settled.input_files.get(settled.delete_input, ""))
     return Outcome.GIVEN_UP if outcome is None else Outcome.RECORDED
 
 
-def _claimed(worker: Worker, task_id: str) -> Task:
-    owner = f"{socket.gethostname()}:{os.getpid()}"
+def claimed(worker: Worker, task_id: str) -> Task:
+    """The task, held by us. Raises TaskEnded, TaskNotReady or TaskNotFound when it is not to be had."""
     for _ in range(CLAIM_ATTEMPTS):
         task = worker.services.store.get(task_id)
         with contextlib.suppress(TaskChanged):
-            return worker.services.store.replace(
-                moves.claim(task, now=worker.now(), owner=owner, job_id=worker.job_id), task
-            )
+            return worker.services.store.replace(claim(worker, task), task)
     raise TaskNotReady("The task changes too fast to be claimed.")
 
 
@@ -126,6 +131,11 @@ def _shown(worker: Worker, task: Task) -> contextlib.AbstractContextManager[None
         task_id=task.task_id, fence=task.fence, host=host, started_at=now, seen_at=now, usage=workers.Usage()
     )
     return presence.shown(worker.services.records, us, measure=worker.measure, now=worker.now)
+
+
+def claim(worker: Worker, task: Task) -> Task:
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    return moves.claim(task, now=worker.now(), owner=owner, job_id=worker.job_id)
 
 
 def _reporter(worker: Worker, task: Task) -> Reporter:
@@ -193,6 +203,19 @@ def _discard(worker: Worker, task: Task) -> None:
         worker.services.objects_of(task).delete(f"{worker.services.folder(task)}/{task.fence}")
 
 
+def _delete_input(worker: Worker, url: str) -> None:
+    """Best effort: the task has ended, and one that is left behind does no harm."""
+    services = worker.services
+    try:
+        place = urls.check(url, field="the input", policy=worker.settings.url_policy)
+        if isinstance(place, urls.File) and services.folders:
+            services.folders.delete(place.path)
+        if isinstance(place, urls.Object) and services.inputs:
+            services.inputs.delete(place.bucket, place.key)
+    except (InputUnreadable, ServiceError) as error:
+        log.warning("the input was not deleted", extra={"action": "input_not_deleted", "reason": str(error)})
+
+
 def _listed(outputs: tuple[Output, ...]) -> tuple[Output, ...]:
     bare = (replace(output, media=None) for output in outputs[MAX_DESCRIBED_OUTPUTS:MAX_LISTED_OUTPUTS])
     return (*outputs[:MAX_DESCRIBED_OUTPUTS], *bare)
@@ -205,8 +228,8 @@ def _folder(worker: Worker, task: Task) -> Iterator[Folder]:
     folder = Folder(place / f"{task.task_id}.{task.fence}")
     with (
         scratch.held(place, lambda: sandbox.make(folder, worker.layers)),
-        # It stands in the folder, and must not see it go: nothing is left for it to do then.
-        contextlib.closing(worker.prober),
+        # It stands in the folder, and must not see it go.
+        collect.released(worker.prober),
     ):
         yield folder
 
@@ -346,8 +369,9 @@ def _fetched(
     services, policy, most = worker.services, worker.settings.url_policy, worker.settings.max_input_bytes
     if source.url.startswith(urls.UPLOAD):
         fetch_upload.fetch_upload(services.uploads, source, path, max_bytes=most, stopped=stopped)
-    elif source.url.startswith(fetch_object.SCHEME):
-        fetch_object.fetch_object(services.inputs, source, path, policy=policy, max_bytes=most, stopped=stopped)
+    elif source.url.startswith(fetch_object.SCHEMES):
+        places = fetch_object.Places(services.inputs, services.folders)
+        fetch_object.fetch_object(places, source, path, policy=policy, max_bytes=most, stopped=stopped)
     else:
         fetch.fetch(http, source, path, stopped=stopped)
 

@@ -257,7 +257,7 @@ class Conversation:
     def ask(self, line: str, *, timeout_seconds: float) -> str | None:
         """The answer; None when there is none in time or the program is gone, and then there never will be."""
         assert self.process.stdin is not None
-        if self.process.stdin.closed:
+        if self.closed:
             return None
         with contextlib.suppress(OSError):
             self.process.stdin.write(line.encode() + b"\n")
@@ -266,6 +266,11 @@ class Conversation:
                 return answer.decode(errors="replace")
         self.close()
         return None
+
+    @property
+    def closed(self) -> bool:
+        assert self.process.stdin is not None
+        return self.process.stdin.closed
 
     def close(self) -> None:
         if self.process.returncode is None:
@@ -292,7 +297,7 @@ class Conversation:
 
 
 def start_prober() -> Conversation:
-    """The prober, not confined yet: it takes on the sandbox when it is told of the task's folder."""
+    """The prober: for each folder that it is told of, a process of it takes on the sandbox."""
     argv = [sys.executable, "-I", str(Path(__file__).with_name("prober.py")), str(os.getpid())]
     return Conversation(argv, sandbox.environment(home="/"))
 

@@ -4,10 +4,12 @@ It is what httpx's own transport is, save that httpx's takes no network backend;
 was announced, which only the connection shows.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpcore
 import httpx
@@ -32,9 +34,8 @@ class Transport(httpx.BaseTransport):
     """Requests over connections that the guard makes. May be shared by threads."""
 
     def __init__(self, policy: Policy, network: guard.Network) -> None:
-        # From the environment it takes SSL_CERT_FILE, whom to trust, and nothing about where to go.
         self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
+            ssl_context=_trusting(os.environ.get("SSL_CERT_FILE")),
             http1=True,
             http2=False,
             # What a source sends behind its answer must never be read as the answer to the next question.
@@ -75,6 +76,13 @@ class Transport(httpx.BaseTransport):
         traceback: TracebackType | None = None,
     ) -> None:
         self.close()
+
+
+@cache
+def _trusting(certificates: str | None) -> Any:
+    """Whom to trust, read once: it takes longer than a small download. httpx takes it from the same variable, and
+    nothing from the environment about where to go."""
+    return httpx.create_ssl_context()
 
 
 class _Body(httpx.SyncByteStream):

@@ -5,7 +5,7 @@ from typing import Any
 from starlette.responses import Response
 
 from core.task import FailureCode
-from handlers.web import examples, models, options, upload_docs
+from handlers.web import batch_docs, examples, models, options, upload_docs
 from handlers.web.answers import CORRELATION as _CORRELATION
 from handlers.web.answers import INTERNAL as _INTERNAL
 from handlers.web.answers import LOCATION as _LOCATION
@@ -21,6 +21,7 @@ from handlers.web.errors import CODES
 TAGS = [
     {"name": "Tasks", "description": "One ffmpeg command over named inputs that produces named outputs."},
     upload_docs.TAG,
+    batch_docs.TAG,
     {"name": "Service", "description": "The service itself."},
 ]
 DESCRIPTION = f"""
@@ -35,6 +36,9 @@ kept ready; either takes the place of `command`, and the task shows the command 
 `looks` at the source, such as a ladder for HLS, the worker makes it.
 
 **Files of your own.** `POST /ffmpeg/uploads` takes them in parts, past the API; `upload:ID` is then an input's URL.
+
+**Many files.** `POST /ffmpeg/batches` registers and executes one wish for up to 10,000 files in one call; each file is
+a task like any other.
 
 **Correlation.** Send `X-Correlation-Id` (or `Client-Correlation-Id`): 1 to 128 of `A-Z a-z 0-9 . _ : -`. It comes
 back on every answer, is kept with the task and stands in every log record. Without one, or with another kind of text
@@ -54,7 +58,7 @@ at most; `attempts` shows each of them. On 429 and 503, send the same request ag
 
 **Failures.** A task that failed says why in `error`, by one of: {", ".join(f"`{code}`" for code in FailureCode)}.
 
-**Limits.** A request body has at most 256 KB.
+**Limits.** A request body has at most 256 KB, that of a batch 5 MB.
 """
 
 _REDIRECT = {
@@ -300,6 +304,7 @@ TASKS: dict[str, Any] = {
             models.TaskPage, "A page.", {"more_to_come": examples.TASK_PAGE, "the_last_one": examples.LAST_PAGE}
         ),
         400: _error("A parameter is not valid, or the cursor is none of ours.", "INVALID_ARGUMENT"),
+        404: _error("There is no batch with this `batch_id`.", "BATCH_NOT_FOUND"),
         **_STORED,
     },
 }
@@ -347,6 +352,7 @@ _ALL = (
     TASKS,
     DELETE,
     *upload_docs.ALL,
+    *batch_docs.ALL,
     HEALTH,
 )
 _OPERATIONS = {words["operation_id"]: words for words in _ALL}

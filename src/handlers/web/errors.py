@@ -29,6 +29,7 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.NotFound: 404,
     errors.TaskNotFound: 404,
     errors.UploadNotFound: 404,
+    errors.BatchNotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.TaskNotReady: 409,
     errors.TaskEnded: 409,
@@ -85,6 +86,7 @@ _WORDS: Mapping[str, str] = {
     "bool_parsing": "must be true or false.",
     "float_type": "must be a number.",
     "number_or_text": "must be a number or text.",
+    "too_many_inputs": "has more than {most} entries: make several batches of them.",
     "size": "must be a size such as 1280x720, or an object with width and height.",
 }
 _UNREADABLE_BODY = "The body could not be read as JSON in UTF-8."

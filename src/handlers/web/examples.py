@@ -64,6 +64,7 @@ PENDING: dict[str, Any] = {
     "metadata": {"order": "4711"},
     "destination": None,
     "correlation_id": CORRELATION_ID,
+    "batch_id": None,
     "key_name": None,
     "callback_url": "https://hooks.example.com/transcoded",
     "notices": [_NOTICE],
@@ -180,7 +181,7 @@ CANCELED: dict[str, Any] = {
 _LISTED = (
     *("task_id", "status", "stage", "progress", "command", "output_files", "output_count", "attempt", "compute"),
     *("queue_reason", "created_at", "queued_at", "started_at", "finished_at", "expires_at", "purged_at", "metadata"),
-    "correlation_id",
+    *("correlation_id", "batch_id"),
 )
 
 
@@ -325,6 +326,7 @@ ERRORS: dict[str, dict[str, Any]] = {
         "The file has 32212254720 bytes, and at most 21474836480 are taken.",
         {"size_bytes": 32212254720, "max_bytes": 21474836480},
     ),
+    "BATCH_NOT_FOUND": error("BATCH_NOT_FOUND", "There is no batch with this id."),
     "TASK_ENDED": error(
         "TASK_ENDED",
         "The task has ended as completed; register a new one.",

@@ -143,6 +143,7 @@ class Task(Wire):
     metadata: dict[str, str] = Field(description="As registered.")
     destination: Destination | None = Field(description="As registered; null is the service's own bucket.")
     correlation_id: str
+    batch_id: str | None = Field(description="Of the batch that it is one of.")
     key_name: str | None = Field(description="Of the API key that registered it, where there is sign-in.")
     callback_url: str | None = Field(description="As registered, without its query string.")
     notices: tuple[Notice, ...] = Field(description="Who is told of the end, and whether they have been.")
@@ -178,6 +179,7 @@ class ListedTask(Wire):
     purged_at: Time | None
     metadata: dict[str, str]
     correlation_id: str
+    batch_id: str | None
 
 
 class TaskPage(Wire):
@@ -265,6 +267,7 @@ def shown_task(task: domain.Task, *, link: Callable[[str], str], uri: Callable[[
         metadata=dict(task.metadata),
         destination=Destination.model_validate(task.destination) if task.destination else None,
         correlation_id=task.correlation_id,
+        batch_id=task.batch_id,
         key_name=task.key_name,
         callback_url=urls.without_secrets(task.callback_url) if task.callback_url else None,
         notices=tuple(Notice.model_validate(notice) for notice in task.notices),

@@ -13,6 +13,7 @@ from handlers.web.wire import Wire
 
 MAX_FILES = 64
 
+InputFiles = Annotated[dict[str, str], Field(max_length=MAX_FILES)]
 Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=256)]],
     Field(max_length=10),
@@ -40,7 +41,7 @@ class Registration(Wire):
     parameters: Annotated[dict[str, NumberOrText], Field(max_length=MAX_PARAMETERS)] | None = Field(
         default=None, description="What the preset leaves open; each has a default."
     )
-    input_files: Annotated[dict[str, str], Field(max_length=MAX_FILES)] = Field(
+    input_files: InputFiles = Field(
         description="Each name in the command, and the URL its bytes come from: http, https, or s3 of a listed bucket. "
         "Empty only when all that the command reads is made by `-f lavfi`."
     )

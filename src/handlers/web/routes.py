@@ -16,10 +16,12 @@ from pydantic import BaseModel
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from core import health
+from core.batches import get_batch
 from core.cancel import cancel
 from core.delete import delete
 from core.errors import TaskNotFound, UnsupportedMediaType
 from core.execute import execute
+from core.find import find_task
 from core.live_settings import LiveSettings
 from core.load import Machine
 from core.notify import notify
@@ -28,10 +30,11 @@ from core.preview import preview
 from core.read_log import read_log
 from core.register import MAX_KEY_LENGTH, Defaults, register
 from core.result import result_key
-from core.seen import STRANGER, SeenTasks
+from core.seen import STRANGER, SeenRecords, SeenTasks
 from core.settings import Settings
 from core.task import Status, Task
-from handlers.web import admin, cursors, log_keys, models, options, registration, uploads
+from core.task_list import list_batch, list_tasks
+from handlers.web import admin, batches, cursors, log_keys, models, options, registration, uploads
 from handlers.web.sign_in import caller
 
 if TYPE_CHECKING:
@@ -65,6 +68,7 @@ IdempotencyKey = Annotated[
 
 
 OfStatus = Annotated[Status | None, Query(description="Only tasks that are in this status.")]
+OfBatch = Annotated[str | None, Query(description="Only tasks of the batch with this id.")]
 Limit = Annotated[int, Query(description="The most tasks on a page.", ge=1, le=MAX_PAGE)]
 Cursor = Annotated[str | None, Query(description="The `next_cursor` of the page before; without one, the newest.")]
 
@@ -94,8 +98,9 @@ class Operations:
     @property
     def services(self) -> Services:
         """What the caller of this request may use: other callers' tasks are not in it."""
-        store = SeenTasks(self.all_services.store, caller(), self.one_at_a_time)
-        return replace(self.all_services, store=store)
+        whole = self.all_services
+        store = SeenTasks(whole.store, caller(), self.one_at_a_time)
+        return replace(whole, store=store, records=SeenRecords(whole.records, caller()))
 
     @property
     def admin(self) -> admin.Admin:
@@ -110,7 +115,7 @@ class Operations:
         return uploads.UploadOperations(services=services, settings=settings, clock=self.clock, new_id=self.new_id)
 
     @property
-    def _own_presets(self) -> "Own":
+    def own_presets(self) -> "Own":
         """Where the operator has more than those of the package."""
         return self.all_services.presets or self.settings.presets_folder
 
@@ -128,7 +133,7 @@ class Operations:
             idempotency_key=idempotency_key,
             key_name=caller().name,
             uploads=self.of_uploads.uploads(caller()),
-            own_presets=self._own_presets,
+            own_presets=self.own_presets,
         )
         log_keys.note(task_id=task.task_id)
         if not again:
@@ -150,14 +155,14 @@ class Operations:
             destinations=settings.destinations,
             default=Defaults.of(settings),
             upload_fault=lambda upload_id: self.of_uploads.uploads(asking).fault(upload_id, now=self.clock()),
-            own_presets=self._own_presets,
+            own_presets=self.own_presets,
         )
         return _json(models.shown_preview(found), 200)
 
     def presets(self) -> Response:
         from core import presets  # only here: most callers never ask
 
-        return _json(options.shown_presets(presets.shelf(self._own_presets)), 200)
+        return _json(options.shown_presets(presets.shelf(self.own_presets)), 200)
 
     def execute(self, task_id: TaskId) -> Response:
         return self._shown(self._executed(_checked(task_id)), 202)
@@ -168,11 +173,11 @@ class Operations:
         return self._shown(task, 202)
 
     def notify(self, task_id: TaskId) -> Response:
-        return self._shown(notify(self.services.store, _checked(task_id), now=self.clock()), 202)
+        return self._shown(notify(self.services, _checked(task_id), now=self.clock()), 202)
 
     def status(self, task_id: TaskId) -> Response:
         asked = _checked(task_id)
-        return self._shown(self.services.store.get(asked), 200)
+        return self._shown(find_task(self.services, asked), 200)
 
     def result(self, task_id: TaskId) -> Response:
         return self._linked(_checked(task_id), None)
@@ -181,12 +186,22 @@ class Operations:
         return self._linked(_checked(task_id), filename)
 
     def log(self, task_id: TaskId) -> Response:
-        text = read_log(self.services, self.services.store.get(_checked(task_id)))
+        text = read_log(self.services, find_task(self.services, _checked(task_id)))
         return PlainTextResponse(text, headers={**_NOT_STORED, "X-Content-Type-Options": "nosniff"})
 
-    def tasks(self, status: OfStatus = None, limit: Limit = USUAL_PAGE, cursor: Cursor = None) -> Response:
+    def tasks(
+        self,
+        status: OfStatus = None,
+        batch_id: OfBatch = None,
+        limit: Limit = USUAL_PAGE,
+        cursor: Cursor = None,
+    ) -> Response:
         below = None if cursor is None else cursors.read(cursor)
-        page = self.services.store.page(limit=limit, below=below, status=status)
+        if batch_id is None:
+            page = list_tasks(self.services, limit=limit, below=below, status=status)
+        else:
+            batch = get_batch(self.services, batches.checked(batch_id))
+            page = list_batch(self.services, batch, limit=limit, below=below, status=status)
         return _json_text(models.page_answer(page), 200)
 
     def delete(self, task_id: TaskId) -> Response:
@@ -207,7 +222,7 @@ class Operations:
 
     def _linked(self, task_id: str, filename: str | None) -> Response:
         services, now = self.services, self.clock()
-        task = services.store.get(task_id)
+        task = find_task(services, task_id)
         objects = services.objects_of(task)
         key = result_key(objects, task, filename, now=now, ask_again_seconds=self._poll_seconds(task))
         link = objects.link(key, expires_in_seconds=self.settings.link_ttl_seconds)
@@ -254,6 +269,7 @@ def install(app: FastAPI, operations: Operations, *, words: Callable[[str], dict
     uploads.install(add, operations.of_uploads, words=words, **post_json)
     add("/ffmpeg/health", operations.health, **get, **words("health"))
     admin.install(app, operations.admin, json_body=json_body, words=words)
+    batches.install(app, batches.Batches(operations), json_body=json_body, words=words)
 
 
 def _checked(task_id: str) -> str:

@@ -1,0 +1,291 @@
+"""Batches on one machine: real workers with real files, killed, canceled and started again; each task ends once.
+
+The pool is this process's own, save where the service itself is killed. A batch is registered as the API does it.
+"""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from core import wiring
+from core.batch import Batch, task_id
+from core.batch_view import BatchView
+from core.batches import view_batch
+from core.cancel import cancel
+from core.cancel_batch import cancel_batch
+from core.errors import TaskEnded
+from core.find import find_task
+from core.local.record_store import SqliteRecordStore
+from core.local.task_store import SqliteTaskStore
+from core.ports import Services
+from core.register import Registration
+from core.register_batch import BatchWanted, register_batch
+from core.settings import Settings
+from core.task import Ending, FailureCode, Status
+from core.worker import process
+from support import footage, leftovers
+from support.leftovers import seconds_until
+from support.recording import RecordingDispatcher
+from support.service import PYTHONPATH, running
+
+QUICK = "-i {name} -c:v libx264 -preset ultrafast small-{stem}.mkv"
+# Long enough to be met on its way, on a machine that has much else to do.
+SLOW = "-i {name} -vf loop=loop=-1:size=25,trim=duration=20 -c:v libx264 -preset medium -threads 1 small-{stem}.mkv"
+WITHIN = 90.0  # seconds; only a failing test waits that long
+SECOND = 1.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """One machine: a folder with inputs, and the services that know it."""
+
+    inputs: Path
+    settings: Settings
+    services: Services
+
+    def register(self, command: str = QUICK, **wishes: object) -> Batch:
+        registration = Registration(command=command, input_files={}, output_files=("small-{stem}.mkv",))
+        wanted = BatchWanted(registration=registration, folder=str(self.inputs), **wishes)  # type: ignore[arg-type]
+        now = datetime.now(UTC)
+        batch, again = register_batch(
+            self.services, wanted, settings=self.settings, batch_id=str(uuid4()), correlation_id="corr-1", now=now
+        )
+        assert not again
+        return batch
+
+    def view(self, batch: Batch) -> BatchView:
+        return view_batch(self.services, batch.batch_id)
+
+    def ended(self, batch: Batch) -> BatchView:
+        seconds_until(lambda: self.view(batch).status.ended, most=WITHIN)
+        return self.view(batch)
+
+    def until_one_is(self, status: Status, batch: Batch) -> None:
+        seconds_until(lambda: self.view(batch).counts[status], most=WITHIN)
+
+    def workers(self) -> list[int]:
+        """Those that the pool of this process has started."""
+        lists = (thread / "children" for thread in Path("/proc/self/task").iterdir())
+        found = {int(number) for ids in lists for number in ids.read_text().split()}
+        return sorted(pid for pid in found if b"batch_worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    footage.run("-i", str(footage.CLIP), "-t", "1", "-an", "-vf", "scale=160:90", str(path))
+    return path
+
+
+def filled(folder: Path, clip: Path, count: int) -> Path:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        shutil.copy(clip, folder / f"clip {number}.mp4")
+    return folder
+
+
+def settings_for(inputs: Path, data: Path) -> Settings:
+    return Settings(data_dir=data, input_roots=(inputs.parent,), max_concurrent_tasks=2, retry_delay_seconds=1)
+
+
+@contextmanager
+def a_place(inputs: Path, data: Path) -> Iterator[Place]:
+    """With a pool that runs."""
+    settings = settings_for(inputs, data)
+    with process.canary(settings.scratch) as found:
+        layers = found()
+    env = {**os.environ, "PYTHONPATH": PYTHONPATH, "SANDBOX_LAYERS": layers.spelled()}
+    local = wiring.local(settings, env)
+    with closing(local.pool):
+        local.pool.start()
+        yield Place(inputs, settings, local.services)
+    close(local.services)
+
+
+def close(services: Services) -> None:
+    for store in (services.store, services.records):
+        assert isinstance(store, SqliteTaskStore | SqliteRecordStore)
+        store.close()
+
+
+@pytest.fixture
+def place(clip: Path, tmp_path: Path) -> Iterator[Place]:
+    with a_place(filled(tmp_path / "media" / "of today", clip, 5), tmp_path / "data") as made:
+        yield made
+
+
+def fences(place: Place, batch: Batch) -> list[int]:
+    return [place.services.store.get(task_id(batch.batch_id, number)).fence for number in range(batch.count)]
+
+
+def test_a_folder_becomes_outputs_and_each_file_is_taken_once(place: Place, clip: Path) -> None:
+    # given a folder with media, and with what is none
+    (place.inputs / "notes.txt").write_text("not media")
+    (place.inputs / ".hidden.mp4").write_bytes(clip.read_bytes())
+
+    # when it is registered
+    batch = place.register(delete_inputs=True)
+    last = find_task(place.services, task_id(batch.batch_id, 4))
+
+    # then the last of its tasks is there, though nobody has come to it
+    assert (last.version, last.status, last.batch_id) == (0, Status.QUEUED, batch.batch_id)
+    assert last.output_files == ("small-clip 4.mkv",)
+
+    # and when it has ended, each has been done once, by slices of as many workers as there may be
+    view = place.ended(batch)
+    assert (view.status, view.percent) == (Status.COMPLETED, 100.0)
+    assert [file.name for file in view.converted] == [f"clip {number}.mp4" for number in range(5)]
+    assert fences(place, batch) == [1] * 5
+    task = place.services.store.get(last.task_id)
+    (output,) = task.outputs
+    found = place.services.objects.head(output.key)
+    assert found is not None
+    assert (output.filename, found.sha256) == ("small-clip 4.mkv", output.sha256)
+    # and of the folder only what was converted is gone, and nothing is left besides
+    seconds_until(lambda: not place.workers(), most=WITHIN)
+    assert sorted(path.name for path in place.inputs.iterdir()) == [".hidden.mp4", "notes.txt"]
+    assert leftovers.scratch(place.settings.scratch) == []
+    seconds_until(lambda: place.view(batch).batch.finished_at, most=WITHIN)
+    assert place.view(batch).batch.counts == {"queued": 0, "running": 0, "completed": 5, "failed": 0, "canceled": 0}
+
+
+def test_a_file_that_fails_says_why_and_is_not_deleted(place: Place) -> None:
+    (place.inputs / "clip 1.mp4").write_bytes(b"<html>not media</html>")
+    outside = place.inputs.parents[1] / "secret.mp4"
+    shutil.copy(place.inputs / "clip 0.mp4", outside)
+    batch = place.register(delete_inputs=True, concurrency=1)
+    # a file that leads out of the folder after it was listed
+    (place.inputs / "clip 4.mp4").unlink()
+    (place.inputs / "clip 4.mp4").symlink_to(outside)
+
+    view = place.ended(batch)
+
+    assert (view.status, view.counts[Status.COMPLETED], view.counts[Status.FAILED]) == (Status.FAILED, 3, 2)
+    assert [(file.name, file.error) for file in view.failures] == [
+        ("clip 1.mp4", "The input clip 1.mp4 is not media: the source sent a web page."),
+        ("clip 4.mp4", "The source of clip 4.mp4 is a symbolic link, which is not followed."),
+    ]
+    seconds_until(lambda: not place.workers(), most=WITHIN)
+    assert sorted(path.name for path in place.inputs.iterdir()) == ["clip 1.mp4", "clip 4.mp4"]
+    assert outside.exists()
+
+
+def test_a_killed_worker_is_followed_by_one_that_goes_on(place: Place) -> None:
+    batch = place.register(SLOW, concurrency=1)
+    assert (batch.count, batch.per_slice) == (5, 5)
+    place.until_one_is(Status.RUNNING, batch)
+    seconds_until(place.workers, most=WITHIN)
+
+    os.kill(place.workers()[0], signal.SIGKILL)
+
+    view = place.ended(batch)
+    assert view.counts[Status.COMPLETED] == batch.count
+    attempts = [
+        [attempt.ending for attempt in place.services.store.get(task_id(batch.batch_id, number)).attempts]
+        for number in range(batch.count)
+    ]
+    # whoever was at it when the worker died has another attempt, at once; nobody else has
+    assert sorted(attempts, key=len)[: batch.count - 1] == [[Ending.COMPLETED]] * (batch.count - 1)
+    assert sorted(attempts, key=len)[-1] in ([Ending.COMPLETED], [Ending.LOST, Ending.COMPLETED])
+
+
+def test_a_killed_service_goes_on_with_its_batches(clip: Path, tmp_path: Path) -> None:
+    # given a batch of which nobody knows but the store
+    inputs, data = filled(tmp_path / "media" / "of today", clip, 5), tmp_path / "data"
+    settings = settings_for(inputs, data)
+    services = replace(wiring.local(settings, os.environ).services, dispatcher=RecordingDispatcher())
+    place = Place(inputs, settings, services)
+    batch = place.register(SLOW)
+    env = {"INPUT_ROOTS": str(inputs.parent)}
+
+    # when a service is killed in the middle of it, and another one starts
+    with running(data, **env) as service:
+        place.until_one_is(Status.RUNNING, batch)
+        service.process.kill()
+        service.process.wait()
+    with running(data, **env):
+        view = place.ended(batch)
+
+    # then each task has ended once
+    assert view.counts[Status.COMPLETED] == batch.count
+    for number in range(batch.count):
+        endings = [one.ending for one in services.store.get(task_id(batch.batch_id, number)).attempts]
+        assert endings.count(Ending.COMPLETED) == 1
+    close(services)
+
+
+def test_a_canceled_batch_ends_at_once_and_leaves_nobody_at_work(place: Place) -> None:
+    batch = place.register(SLOW, concurrency=1)
+    place.until_one_is(Status.RUNNING, batch)
+
+    began = time.monotonic()
+    cancel_batch(place.services, batch.batch_id, now=datetime.now(UTC))
+
+    view = place.view(batch)
+    assert (view.status, view.counts[Status.RUNNING], view.counts[Status.QUEUED]) == (Status.CANCELED, 0, 0)
+    assert sum(view.counts.values()) == batch.count
+    last = find_task(place.services, task_id(batch.batch_id, 4))
+    assert last.status is Status.CANCELED
+    with pytest.raises(TaskEnded):
+        cancel(place.services, last.task_id, now=datetime.now(UTC))
+    seconds_until(lambda: not place.workers(), most=WITHIN)
+    assert time.monotonic() - began < 25 * SECOND
+    # and nobody gives a row to what had none, or begins anew
+    assert place.view(batch).counts == view.counts
+    assert leftovers.scratch(place.settings.scratch) == []
+
+
+def test_one_task_is_canceled_and_the_others_go_on(place: Place) -> None:
+    """Also one without a row, which a worker then passes over."""
+    batch = place.register(SLOW, concurrency=1)
+    place.until_one_is(Status.RUNNING, batch)
+    (running,) = [member.number for member in place.services.store.members(batch.batch_id)][-1:]
+    (at_work,) = place.workers()
+
+    for number in (running, 4):
+        cancel(place.services, task_id(batch.batch_id, number), now=datetime.now(UTC))
+
+    view = place.ended(batch)
+    assert view.counts == {
+        Status.QUEUED: 0,
+        Status.RUNNING: 0,
+        Status.COMPLETED: 3,
+        Status.FAILED: 0,
+        Status.CANCELED: 2,
+    }
+    assert at_work
+
+
+def test_a_batch_keeps_to_its_concurrency(place: Place) -> None:
+    batch = place.register(SLOW, concurrency=1)
+    seen = set()
+
+    def over() -> bool:
+        seen.add(place.view(batch).counts[Status.RUNNING])
+        return place.view(batch).status.ended
+
+    seconds_until(over, most=WITHIN)
+
+    assert seen <= {0, 1}
+    assert 1 in seen
+
+
+def test_a_source_that_has_gone_is_tried_no_more(place: Place) -> None:
+    batch = place.register()
+    (place.inputs / "clip 4.mp4").unlink()
+
+    view = place.ended(batch)
+
+    task = place.services.store.get(task_id(batch.batch_id, 4))
+    assert task.error is not None
+    assert (task.error.code, task.error.retryable) == (FailureCode.DOWNLOAD_FAILED, False)
+    assert view.counts[Status.COMPLETED] == 4
