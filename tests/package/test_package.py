@@ -158,7 +158,12 @@ def test_the_api_answers_from_the_package(start: Any) -> None:
 
 @pytest.mark.parametrize(
     ("function", "name"),
-    [("SweepFunction", "sweep"), ("EventsFunction", "job_failed"), ("EventsFunction", "queue_blocked")],
+    [
+        ("SweepFunction", "sweep"),
+        ("EventsFunction", "job_failed"),
+        ("EventsFunction", "queue_blocked"),
+        ("EventsFunction", "slice_failed"),
+    ],
 )
 def test_what_looks_after_tasks_answers_from_the_package(start: Any, function: str, name: str) -> None:
     with start(function) as process:

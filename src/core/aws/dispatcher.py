@@ -2,7 +2,7 @@
 
 SubmitJob knows no idempotency token, so a lost answer may leave two jobs for one task; the claim makes the second one
 end at once. What the job runs, on what and how often, is for the job definition to say; how long it may take, too,
-save where it is for many tasks. How many children run at once nothing can tell AWS Batch but their number.
+save where it is for many tasks. How many children run at once, it is told by their number alone.
 """
 
 import re
