@@ -547,6 +547,7 @@ def test_however_the_moves_fall_a_task_keeps_its_promises(names: list[str]) -> N
         except (TaskEnded, TaskNotReady):
             continue
         invariants.step(task, after, by=task.fence if name in HELD else None)
-        kept = ("task_id", "command", "input_files", "output_files", "correlation_id", "created_at", "version")
+        kept = ["task_id", "input_files", "output_files", "correlation_id", "created_at", "version"]
+        kept += ["command"] if name != "made" else []  # which is what that move is for
         assert [getattr(after, field) for field in kept] == [getattr(task, field) for field in kept]
         task = after
