@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from core.batch import Batch, Member, Source
 from core.errors import InternalError
 from core.task import Status, Task
-from core.upload import Part
+from core.upload import UploadStore
 
 if TYPE_CHECKING:
     from core.presets import SharedShelf
@@ -237,46 +237,6 @@ class InputStore(Protocol):
 
 class InputGone(InputUnreadable):
     """The object is not there, or not there any more."""
-
-
-class Received(NamedTuple):
-    """A part of an upload, as it is in the store."""
-
-    size_bytes: int
-    tag: str  # of its content, where the store has one
-
-
-class UploadStore(Protocol):
-    """Where files are taken from callers, in parts, past the API. A part is there as a whole or not at all."""
-
-    def begin(self, upload_id: str) -> str:
-        """Take parts from now on; returns what the store itself calls the transfer."""
-        ...
-
-    def link(self, upload_id: str, transfer: str, part: Part, *, expires_in_seconds: int) -> str:
-        """A URL to which anybody who holds it can PUT the part, until it expires: again too, while it is open."""
-        ...
-
-    def received(self, upload_id: str, transfer: str) -> Mapping[int, Received] | None:
-        """The parts that are there, by number; None when the transfer is over, by `finish` or by `delete`."""
-        ...
-
-    def finish(self, upload_id: str, transfer: str, parts: Mapping[int, Received]) -> bool:
-        """Make these parts the one file, which never changes again. False when nothing was done: the transfer is over,
-        by this or by `delete`, or a part is another one by now."""
-        ...
-
-    def size(self, upload_id: str) -> int | None:
-        """In bytes, of the finished file; None when there is none."""
-        ...
-
-    def get_file(self, upload_id: str, path: Path, *, max_bytes: int, on_piece: Callable[[], None]) -> int:
-        """Store the finished file at `path`, as InputStore.get_file does. Raises InputGone, too."""
-        ...
-
-    def delete(self, upload_id: str, transfer: str) -> None:
-        """Delete what there is of it, and take nothing any more. What is not there is no error."""
-        ...
 
 
 class InputFolders(Protocol):

@@ -1,14 +1,15 @@
 """An upload: a file that a caller brings in parts, as data, and what follows from it alone.
 
-How it comes to be and to an end is uploads.py's; the bytes are kept by ports.UploadStore.
+How it comes to be and to an end is uploads.py's; UploadStore is the port to what keeps the bytes.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 MOST_BYTES = 20 * 1024**3
 ONE_PART_BYTES = 100 * 1024**2  # up to here it comes in one
@@ -70,3 +71,43 @@ def loads(text: str) -> Upload:
     data = {name: value for name, value in json.loads(text).items() if name in known}
     times = {name: datetime.fromisoformat(data[name]) for name in ("created_at", "expires_at")}
     return Upload(**{**data, **times, "status": UploadStatus(data["status"]), "task_ids": tuple(data["task_ids"])})
+
+
+class Received(NamedTuple):
+    """A part of an upload, as it is in the store."""
+
+    size_bytes: int
+    tag: str  # of its content, where the store has one
+
+
+class UploadStore(Protocol):
+    """Where files are taken from callers, in parts, past the API. A part is there as a whole or not at all."""
+
+    def begin(self, upload_id: str) -> str:
+        """Take parts from now on; returns what the store itself calls the transfer."""
+        ...
+
+    def link(self, upload_id: str, transfer: str, part: Part, *, expires_in_seconds: int) -> str:
+        """A URL to which anybody who holds it can PUT the part, until it expires: again too, while it is open."""
+        ...
+
+    def received(self, upload_id: str, transfer: str) -> Mapping[int, Received] | None:
+        """The parts that are there, by number; None when the transfer is over, by `finish` or by `delete`."""
+        ...
+
+    def finish(self, upload_id: str, transfer: str, parts: Mapping[int, Received]) -> bool:
+        """Make these parts the one file, which never changes again. False when nothing was done: the transfer is over,
+        by this or by `delete`, or a part is another one by now."""
+        ...
+
+    def size(self, upload_id: str) -> int | None:
+        """In bytes, of the finished file; None when there is none."""
+        ...
+
+    def get_file(self, upload_id: str, path: Path, *, max_bytes: int, on_piece: Callable[[], None]) -> int:
+        """Store the finished file at `path`, as InputStore.get_file does. Raises InputGone, too."""
+        ...
+
+    def delete(self, upload_id: str, transfer: str) -> None:
+        """Delete what there is of it, and take nothing any more. What is not there is no error."""
+        ...

@@ -19,9 +19,9 @@ from core.errors import (
     UploadIncomplete,
     UploadNotFound,
 )
-from core.ports import Record, RecordStore, Services, TaskStore, UploadStore
+from core.ports import Record, RecordStore, Services, TaskStore
 from core.seen import Caller
-from core.upload import Upload, UploadStatus, dumps, loads, part_size_bytes
+from core.upload import Upload, UploadStatus, UploadStore, dumps, loads, part_size_bytes
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from fastapi import FastAPI
 from core import upload as domain
 from core.aws.upload_store import S3UploadStore
 from core.local.upload_store import FolderUploadStore
-from core.ports import InputGone, InputTooLarge, Received, UploadStore
-from core.upload import Part
+from core.ports import InputGone, InputTooLarge
+from core.upload import Part, Received, UploadStore
 from handlers.web import errors, uploads
 from support import moto_server
 

@@ -437,13 +437,14 @@ def test_ten_thousand_tasks_are_a_handful_of_calls(function: LambdaProcess, faul
     # when a batch of as many as may be is registered, and again by the same key
     status, made = asked(function, "POST", "/ffmpeg/batches", wanted(ten_thousand()))
 
-    # then it took an object, a record, a job, and the note of the job
+    # then it took a look at the settings, an object, a record, a job, and the note of the job
     assert (status, made["count"], len(made["files"])) == (202, MOST_TASKS, MOST_TASKS)
     batch_id = made["batch_id"]
     assert faults.calls == {
         f"/{moto_server.BUCKET}/batches/{batch_id}/manifest.jsonl.gz": 1,
         "PutItem": 2,
         "SubmitJob": 1,
+        "GetItem": 1,  # the settings at run time
     }
     # and is all there
     assert services.store.members(batch_id) == []

@@ -1,7 +1,7 @@
 """A command for NVENC on a machine without a card: refused at once, or run in its CPU form where that is allowed."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -86,18 +86,18 @@ def test_card_that_refuses_is_replaced_in_the_same_attempt(source: SourceServer,
     task, _ = register(services.store, wanted, settings=settings, task_id="t-1", correlation_id="c", now=now)
     services.store.replace(moves.execute(task, now=now), task)
 
-    with process.canary(settings.scratch) as found:
+    with closing(process.start_prober()) as prober, process.canary(settings.scratch) as found:
         worker = job.Worker(
             services=services,
             settings=settings,
             ffmpeg=process.find_ffmpeg(None),
-            prober=process.start_prober(),
+            prober=prober,
             layers=found(),
             stop=Event(),
             now=lambda: datetime.now(UTC),
             cards=("",),  # one that looks as if it could, so that only ffmpeg finds out
         )
-    outcome = job.run(replace(worker), "t-1")
+        outcome = job.run(worker, "t-1")
 
     ended = services.store.get("t-1")
     assert (outcome, ended.status, ended.error) == (job.Outcome.RECORDED, Status.COMPLETED, None)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from core.local.upload_store import FolderUploadStore
-from core.ports import InputUnreadable, UploadStore
+from core.ports import InputUnreadable
 from core.task import Failure, FailureCode
-from core.upload import Part
+from core.upload import Part, UploadStore
 from core.worker import fetch
 from core.worker.failed import Stopped, TaskFailed
 from core.worker.fetch_upload import fetch_upload

@@ -9,7 +9,7 @@ from botocore.stub import Stubber
 
 from core.aws.upload_store import S3UploadStore
 from core.errors import InternalError
-from core.ports import Received
+from core.upload import Received
 
 PLACE = {"Bucket": "bucket", "Key": "uploads/one/file", "UploadId": "transfer"}
 PARTS = {2: Received(5, '"b"'), 1: Received(10, '"a"')}

@@ -14,8 +14,7 @@ from botocore.exceptions import ClientError
 from core.aws import client as clients
 from core.aws.input_store import S3InputStore
 from core.aws.object_store import S3ObjectStore, translated
-from core.ports import Received
-from core.upload import Part
+from core.upload import Part, Received
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -17,8 +17,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from core.errors import InternalError, InvalidArgument, NotFound, ServiceUnavailable
-from core.ports import InputGone, InputTooLarge, Received
-from core.upload import Part
+from core.ports import InputGone, InputTooLarge
+from core.upload import Part, Received
 
 _PIECE_BYTES = 16 * 1024**2
 NO_LINK = "This link does not work, or no longer: GET the upload for fresh ones."

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from core import urls
 from core.errors import UrlNotAllowed
-from core.ports import InputGone, InputTooLarge, InputUnreadable, UploadStore
+from core.ports import InputGone, InputTooLarge, InputUnreadable
 from core.task import FailureCode
+from core.upload import UploadStore
 from core.worker import fetch
 from core.worker.failed import Stopped, TaskFailed, download_failed
 

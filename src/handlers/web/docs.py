@@ -5,17 +5,19 @@ from typing import Any
 from starlette.responses import Response
 
 from core.task import FailureCode
-from handlers.web import batch_docs, examples, models, options, upload_docs
-from handlers.web.answers import CORRELATION as _CORRELATION
-from handlers.web.answers import INTERNAL as _INTERNAL
-from handlers.web.answers import LOCATION as _LOCATION
-from handlers.web.answers import NO_WORKER as _NO_WORKER
-from handlers.web.answers import OTHER as _OTHER
-from handlers.web.answers import POLL as _POLL
-from handlers.web.answers import STORED as _STORED
-from handlers.web.answers import UNKNOWN_TASK as _UNKNOWN_TASK
-from handlers.web.answers import answer as _answer
-from handlers.web.answers import error as _error
+from handlers.web import admin_docs, batch_docs, examples, models, options, upload_docs
+from handlers.web.answers import (
+    CORRELATION,
+    INTERNAL,
+    LOCATION,
+    NO_WORKER,
+    OTHER,
+    POLL,
+    STORED,
+    UNKNOWN_TASK,
+    answer,
+    error,
+)
 from handlers.web.errors import CODES
 
 TAGS = [
@@ -64,7 +66,7 @@ at most; `attempts` shows each of them. On 429 and 503, send the same request ag
 _REDIRECT = {
     "description": "Where the file is, for a limited time.",
     "headers": {
-        **_CORRELATION,
+        **CORRELATION,
         "Location": {
             "description": "A link that works without further sign-in: whoever holds it can read the file.",
             "schema": {"type": "string"},
@@ -73,15 +75,15 @@ _REDIRECT = {
 }
 _NO_RESULT = {
     307: _REDIRECT,
-    409: _error(
+    409: error(
         "The task has not ended, and `Retry-After` says when to ask again; or it was canceled.",
         "TASK_NOT_READY",
         "TASK_ENDED",
-        headers=_POLL,
+        headers=POLL,
     ),
-    410: _error("The outputs were deleted, or their time is over.", "RESULT_GONE"),
-    422: _error("The task has failed; the details have its error.", "TRANSCODE_FAILED"),
-    **_STORED,
+    410: error("The outputs were deleted, or their time is over.", "RESULT_GONE"),
+    422: error("The task has failed; the details have its error.", "TRANSCODE_FAILED"),
+    **STORED,
 }
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -109,29 +111,29 @@ REGISTER: dict[str, Any] = {
     "the same request can be sent again without making a second task.",
     "status_code": 201,
     "responses": {
-        200: _answer(
+        200: answer(
             models.Task,
             "The same request came before with this `Idempotency-Key`: its task, as it is now.",
             {"registered_before": examples.RUNNING},
-            {**_LOCATION, **_POLL},
+            {**LOCATION, **POLL},
         ),
-        201: _answer(
+        201: answer(
             models.Task,
             "The task, `pending`; with `?execute=true` already `queued`.",
             {"registered": examples.PENDING, "registered_and_executed": examples.QUEUED},
-            {**_LOCATION, **_POLL},
+            {**LOCATION, **POLL},
         ),
-        400: _error(
+        400: error(
             "The request, the command or a URL cannot be accepted; nothing was stored.",
             "INVALID_ARGUMENT",
             "COMMAND_NOT_ALLOWED",
             "URL_NOT_ALLOWED",
         ),
-        409: _error("Another request came before with this `Idempotency-Key`.", "IDEMPOTENCY_CONFLICT"),
-        413: _error("The body is larger than 256 KB.", "REQUEST_TOO_LARGE"),
-        415: _error("The body is not declared as JSON.", "UNSUPPORTED_MEDIA_TYPE"),
-        **_STORED,
-        503: _NO_WORKER,
+        409: error("Another request came before with this `Idempotency-Key`.", "IDEMPOTENCY_CONFLICT"),
+        413: error("The body is larger than 256 KB.", "REQUEST_TOO_LARGE"),
+        415: error("The body is not declared as JSON.", "UNSUPPORTED_MEDIA_TYPE"),
+        **STORED,
+        503: NO_WORKER,
     },
     "openapi_extra": _BODY,
 }
@@ -143,16 +145,16 @@ VALIDATE: dict[str, Any] = {
     "is stored, fetched or run. A command or a URL that may not run is no error here: it is listed in `violations`.",
     "status_code": 200,
     "responses": {
-        200: _answer(
+        200: answer(
             models.Validation,
             "The verdict, and every reason for a bad one.",
             {"valid": examples.VALID, "invalid": examples.INVALID},
         ),
-        400: _error("The request has not the form of a registration.", "INVALID_ARGUMENT"),
-        413: _error("The body is larger than 256 KB.", "REQUEST_TOO_LARGE"),
-        415: _error("The body is not declared as JSON.", "UNSUPPORTED_MEDIA_TYPE"),
-        500: _INTERNAL,
-        "default": _OTHER,
+        400: error("The request has not the form of a registration.", "INVALID_ARGUMENT"),
+        413: error("The body is larger than 256 KB.", "REQUEST_TOO_LARGE"),
+        415: error("The body is not declared as JSON.", "UNSUPPORTED_MEDIA_TYPE"),
+        500: INTERNAL,
+        "default": OTHER,
     },
     "openapi_extra": _BODY,
 }
@@ -165,9 +167,9 @@ PRESETS: dict[str, Any] = {
     "command.",
     "status_code": 200,
     "responses": {
-        200: _answer(options.Presets, "Every preset.", {"presets": examples.PRESETS}),
-        500: _INTERNAL,
-        "default": _OTHER,
+        200: answer(options.Presets, "Every preset.", {"presets": examples.PRESETS}),
+        500: INTERNAL,
+        "default": OTHER,
     },
 }
 EXECUTE: dict[str, Any] = {
@@ -178,17 +180,17 @@ EXECUTE: dict[str, Any] = {
     "nothing happens twice and the answer is the task as it is. The request has no body.",
     "status_code": 202,
     "responses": {
-        202: _answer(
+        202: answer(
             models.Task,
             "The task: `queued`, or `running` when a worker has it already. Where too much is asked for at once, it "
             "is handed over somewhat later, without another request; `queue_reason` says so until then.",
             {"queued": examples.QUEUED, "handed_over_later": examples.DELAYED, "running": examples.RUNNING},
-            _POLL,
+            POLL,
         ),
-        404: _UNKNOWN_TASK,
-        409: _error("The task has ended.", "TASK_ENDED"),
-        **_STORED,
-        503: _NO_WORKER,
+        404: UNKNOWN_TASK,
+        409: error("The task has ended.", "TASK_ENDED"),
+        **STORED,
+        503: NO_WORKER,
     },
 }
 STATUS: dict[str, Any] = {
@@ -199,7 +201,7 @@ STATUS: dict[str, Any] = {
     "time and without further sign-in: whoever holds one can read the file.",
     "status_code": 200,
     "responses": {
-        200: _answer(
+        200: answer(
             models.Task,
             "The task.",
             {
@@ -211,10 +213,10 @@ STATUS: dict[str, Any] = {
                 "canceled": examples.CANCELED,
                 "outputs_deleted": examples.PURGED,
             },
-            _POLL,
+            POLL,
         ),
-        404: _UNKNOWN_TASK,
-        **_STORED,
+        404: UNKNOWN_TASK,
+        **STORED,
     },
 }
 CANCEL: dict[str, Any] = {
@@ -225,10 +227,10 @@ CANCEL: dict[str, Any] = {
     "it is published. A running ffmpeg is dead within 25 s. The request has no body.",
     "status_code": 202,
     "responses": {
-        202: _answer(models.Task, "The task, `canceled`.", {"canceled": examples.CANCELED}),
-        404: _UNKNOWN_TASK,
-        409: _error("The task has ended; the details say how.", "TASK_ENDED"),
-        **_STORED,
+        202: answer(models.Task, "The task, `canceled`.", {"canceled": examples.CANCELED}),
+        404: UNKNOWN_TASK,
+        409: error("The task has ended; the details say how.", "TASK_ENDED"),
+        **STORED,
     },
 }
 NOTIFY: dict[str, Any] = {
@@ -239,10 +241,10 @@ NOTIFY: dict[str, Any] = {
     "know already. For a task that nobody is told of, nothing is sent. The request has no body.",
     "status_code": 202,
     "responses": {
-        202: _answer(models.Task, "The task; its notices are due.", {"completed": examples.COMPLETED}),
-        404: _UNKNOWN_TASK,
-        409: _error("The task has not ended yet.", "TASK_NOT_READY"),
-        **_STORED,
+        202: answer(models.Task, "The task; its notices are due.", {"completed": examples.COMPLETED}),
+        404: UNKNOWN_TASK,
+        409: error("The task has not ended yet.", "TASK_NOT_READY"),
+        **STORED,
     },
 }
 RESULT: dict[str, Any] = {
@@ -252,7 +254,7 @@ RESULT: dict[str, Any] = {
     "description": "A redirect to a fresh link to the first output of a completed task.",
     "status_code": 307,
     "response_class": Response,
-    "responses": {**_NO_RESULT, 404: _UNKNOWN_TASK},
+    "responses": {**_NO_RESULT, 404: UNKNOWN_TASK},
 }
 RESULT_FILE: dict[str, Any] = {
     **RESULT,
@@ -262,7 +264,7 @@ RESULT_FILE: dict[str, Any] = {
     "that follows it finds the other files of a playlist on one machine; in S3 each file needs a link of its own.",
     "responses": {
         **_NO_RESULT,
-        404: _error("There is no such task, or it has no output of this name.", "TASK_NOT_FOUND", "NOT_FOUND"),
+        404: error("There is no such task, or it has no output of this name.", "TASK_NOT_FOUND", "NOT_FOUND"),
     },
 }
 LOG: dict[str, Any] = {
@@ -278,16 +280,16 @@ LOG: dict[str, Any] = {
     "responses": {
         200: {
             "description": "The log.",
-            "headers": _CORRELATION,
+            "headers": CORRELATION,
             "content": {"text/plain": {"schema": {"type": "string"}, "example": examples.LOG}},
         },
-        404: _answer(
+        404: answer(
             models.Error,
             "There is no such task, or it has no log.",
             {"TASK_NOT_FOUND": examples.ERRORS["TASK_NOT_FOUND"], "NOT_FOUND": examples.NO_LOG},
         ),
-        410: _error("The log was deleted, with the outputs.", "RESULT_GONE"),
-        **_STORED,
+        410: error("The log was deleted, with the outputs.", "RESULT_GONE"),
+        **STORED,
     },
 }
 TASKS: dict[str, Any] = {
@@ -300,12 +302,12 @@ TASKS: dict[str, Any] = {
     "the details of a failure are in a task's status.",
     "status_code": 200,
     "responses": {
-        200: _answer(
+        200: answer(
             models.TaskPage, "A page.", {"more_to_come": examples.TASK_PAGE, "the_last_one": examples.LAST_PAGE}
         ),
-        400: _error("A parameter is not valid, or the cursor is none of ours.", "INVALID_ARGUMENT"),
-        404: _error("There is no batch with this `batch_id`.", "BATCH_NOT_FOUND"),
-        **_STORED,
+        400: error("A parameter is not valid, or the cursor is none of ours.", "INVALID_ARGUMENT"),
+        404: error("There is no batch with this `batch_id`.", "BATCH_NOT_FOUND"),
+        **STORED,
     },
 }
 DELETE: dict[str, Any] = {
@@ -317,10 +319,10 @@ DELETE: dict[str, Any] = {
     "status_code": 204,
     "response_class": Response,
     "responses": {
-        204: {"description": "Nothing of it is stored any more.", "headers": _CORRELATION},
-        404: _UNKNOWN_TASK,
-        409: _error("The task has not ended: cancel it first.", "TASK_NOT_READY"),
-        **_STORED,
+        204: {"description": "Nothing of it is stored any more.", "headers": CORRELATION},
+        404: UNKNOWN_TASK,
+        409: error("The task has not ended: cancel it first.", "TASK_NOT_READY"),
+        **STORED,
     },
 }
 HEALTH: dict[str, Any] = {
@@ -331,10 +333,10 @@ HEALTH: dict[str, Any] = {
     "checked against.",
     "status_code": 200,
     "responses": {
-        200: _answer(models.Health, "Everything can be used.", {"healthy": examples.HEALTHY}),
-        503: _answer(models.Health, "A part cannot be used; it says so.", {"unhealthy": examples.UNHEALTHY}),
-        500: _INTERNAL,
-        "default": _OTHER,
+        200: answer(models.Health, "Everything can be used.", {"healthy": examples.HEALTHY}),
+        503: answer(models.Health, "A part cannot be used; it says so.", {"unhealthy": examples.UNHEALTHY}),
+        500: INTERNAL,
+        "default": OTHER,
     },
 }
 
@@ -355,14 +357,12 @@ _ALL = (
     *batch_docs.ALL,
     HEALTH,
 )
-_OPERATIONS = {words["operation_id"]: words for words in _ALL}
+_OPERATIONS = {words["operation_id"]: words for words in _ALL} | admin_docs.OPERATIONS
 
 
 def words(operation_id: str) -> dict[str, Any]:
     """What FastAPI is to be told of an operation."""
-    from handlers.web import admin_docs  # which is made in the forms that stand here
-
-    return (_OPERATIONS | admin_docs.OPERATIONS)[operation_id]
+    return _OPERATIONS[operation_id]
 
 
 def with_examples(spec: dict[str, Any]) -> dict[str, Any]:
