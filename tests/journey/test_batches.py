@@ -22,6 +22,7 @@ from core.batch_view import BatchView
 from core.batches import view_batch
 from core.cancel import cancel
 from core.cancel_batch import cancel_batch
+from core.destination import Destination
 from core.errors import TaskEnded
 from core.find import find_task
 from core.local.record_store import SqliteRecordStore
@@ -52,8 +53,9 @@ class Place:
     settings: Settings
     services: Services
 
-    def register(self, command: str = QUICK, **wishes: object) -> Batch:
-        registration = Registration(command=command, input_files={}, output_files=("small-{stem}.mkv",))
+    def register(self, command: str = QUICK, *, registration: Registration | None = None, **wishes: object) -> Batch:
+        plain = Registration(command=command, input_files={}, output_files=("small-{stem}.mkv",))
+        registration = registration or plain
         wanted = BatchWanted(registration=registration, folder=str(self.inputs), **wishes)  # type: ignore[arg-type]
         now = datetime.now(UTC)
         batch, again = register_batch(
@@ -98,9 +100,9 @@ def settings_for(inputs: Path, data: Path) -> Settings:
 
 
 @contextmanager
-def a_place(inputs: Path, data: Path) -> Iterator[Place]:
+def a_place(inputs: Path, data: Path, *, settings: Settings | None = None) -> Iterator[Place]:
     """With a pool that runs."""
-    settings = settings_for(inputs, data)
+    settings = settings or settings_for(inputs, data)
     with process.canary(settings.scratch) as found:
         layers = found()
     env = {**os.environ, "PYTHONPATH": PYTHONPATH, "SANDBOX_LAYERS": layers.spelled()}
@@ -289,3 +291,34 @@ def test_a_source_that_has_gone_is_tried_no_more(place: Place) -> None:
     assert task.error is not None
     assert (task.error.code, task.error.retryable) == (FailureCode.DOWNLOAD_FAILED, False)
     assert view.counts[Status.COMPLETED] == 4
+
+
+def test_a_batch_takes_what_a_task_takes(tmp_path: Path, clip: Path) -> None:
+    # given a preset that looks at the source, and a bucket of the caller's
+    inputs = filled(tmp_path / "media" / "in", clip, 2)
+    settings = settings_for(inputs, tmp_path / "data")
+    settings = replace(settings, destinations=(Destination(bucket="media-out", prefix="incoming"),))
+    registration = Registration(
+        preset="sprite",
+        parameters={},
+        input_files={},
+        output_files=("{stem}.jpg",),
+        destination=Destination(bucket="media-out", prefix="incoming/42"),
+        metadata={"order": "4711"},
+    )
+    with a_place(inputs, tmp_path / "data", settings=settings) as place:
+        batch = place.register(registration=registration)
+
+        # when all of it has ended
+        found = place.ended(batch)
+        tasks = [find_task(place.services, task_id(batch.batch_id, number)) for number in range(2)]
+
+    # then each task has what was asked for, and the command that the worker made for its source
+    assert [(task.status, task.error) for task in tasks] == [(Status.COMPLETED, None)] * 2, found
+    for number, task in enumerate(tasks):
+        assert [output.filename for output in task.outputs] == [f"clip {number}.jpg", f"clip {number}.vtt"]
+        assert task.outputs[0].key == f"incoming/42/{task.task_id}/1/clip {number}.jpg"
+        assert "{" not in task.command
+        assert (task.metadata, task.expires_at) == ({"order": "4711"}, None)
+    stored = tmp_path / "data" / "destinations" / "media-out" / "files" / "incoming" / "42"
+    assert len([path for path in stored.rglob("*") if path.is_file()]) >= 4

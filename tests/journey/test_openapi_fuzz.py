@@ -36,13 +36,25 @@ def known_ids(api: Api) -> list[str]:
     return [*made, completed]
 
 
+def a_batch_and_an_upload(api: Api) -> tuple[str, str]:
+    wish = {"command": "-i {name} {stem}.mkv", "output_filename": "{stem}.mkv"}
+    batch = api.http.post("/ffmpeg/batches", json={"inputs": ["https://media.example.com/a.mp4"], **wish}).json()
+    upload = api.http.post("/ffmpeg/uploads", json={"filename": "a.mp4", "size_bytes": 5}).json()
+    return batch["batch_id"], upload["upload_id"]
+
+
 def config(api: Api) -> str:
+    batch_id, upload_id = a_batch_and_an_upload(api)
     return f"""
 [dictionaries]
 tasks = {{ values = {json.dumps(known_ids(api))} }}
+batches = {{ values = ["{batch_id}"] }}
+uploads = {{ values = ["{upload_id}"] }}
 
 [parameters]
 "path.task_id" = {{ dictionary = "tasks", probability = 0.7 }}
+"path.batch_id" = {{ dictionary = "batches", probability = 0.7 }}
+"path.upload_id" = {{ dictionary = "uploads", probability = 0.7 }}
 "path.filename" = "output.mp4"
 """
 
