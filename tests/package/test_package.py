@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from core.ports import Services
 from core.settings import Settings
 from handlers.web.app import create_app
 from support import lambda_package, lambda_process, moto_server
@@ -139,6 +140,7 @@ def test_the_api_answers_from_the_package(start: Any) -> None:
         names = ["register", "register_options", "register_preset", "presets", "execute", "status", "cancel"]
         names += ["notify", "result", "log", "delete", "tasks", "health", "settings", "put_settings", "system"]
         names += ["batch", "batch_status", "batch_tasks", "batch_cancel"]
+        names += ["upload", "show_upload", "complete_upload", "delete_upload"]
         answers = {name: function.invoke(event(name)) for name in names}
         spec = function.invoke(asking_for("/openapi.json"))
 
@@ -149,10 +151,14 @@ def test_the_api_answers_from_the_package(start: Any) -> None:
         **dict.fromkeys(("presets", "tasks", "health", "settings", "put_settings", "system"), 200),
         **dict.fromkeys(("batch_status", "batch_tasks", "batch_cancel"), 404),
         "batch": 202,
+        "upload": 201,
+        **dict.fromkeys(("show_upload", "complete_upload", "delete_upload"), 404),
     }
     assert "pydantic.v1" not in answers["health"]["loaded"]
     assert "handlers.web.docs" not in answers["health"]["loaded"]
-    described = create_app(cast(Any, None), Settings(), ffmpeg_version="").openapi()
+    unused: Any = None
+    services = Services(store=unused, records=unused, objects=unused, dispatcher=unused)
+    described = create_app(services, Settings(), ffmpeg_version="").openapi()
     assert json.loads(spec["body"]) == json.loads(json.dumps(described))
 
 
