@@ -1,5 +1,6 @@
 """What ports.UploadStore promises, on both twins: parts are really PUT to the links, over HTTP."""
 
+import gc
 import hashlib
 import random
 import resource
@@ -205,6 +206,7 @@ def test_reading_ends_when_it_is_told_to(store: UploadStore, tmp_path: Path) -> 
 
     with pytest.raises(KeyError):
         got(store, tmp_path / "got", on_piece=stop)
+    gc.collect()  # now, and not in the next test
 
 
 def test_link_names_the_size_that_is_signed(store: UploadStore) -> None:
