@@ -83,8 +83,6 @@ def test_run_sends_a_file_and_stores_the_result(desk: Desk) -> None:
 
 
 def test_run_sends_a_file_by_the_uploads_of_the_service_itself(desk: Desk) -> None:
-    if desk.service.http.post("/ffmpeg/uploads", json={}).status_code == 404:
-        pytest.skip("this service has no uploads")
     url = str(desk.service.http.base_url)
 
     done = desk.call("run", "-i", "talk.mp4", *SMALL, "--output", "o.mp4", "--server", url, "--json")
