@@ -181,7 +181,10 @@ def test_refusal_of_a_command_lists_all_that_is_wrong(api: Api, call: Call) -> N
         (("nonsense",), "No such command"),
         (("run", "--nonsense"), "No such option"),
         (("run", "-i", "none.mov", "--output", "o.mp4"), "none.mov is not there."),
-        (("run", "-i", "https://a.example/a.mov", "--output", "none/o.mp4"), "The folder none is not there."),
+        (
+            ("run", "-i", "https://a.example/a.mov", "--output", "none/o.mp4"),
+            "The folder none is not there: make it first.",
+        ),
         (("run", "-i", "https://a.example/a.mov", "--output", "there.mp4"), "there.mp4 is there already"),
         (("run", "-i", "there.mp4", "--output", "./there.mp4", "--force"), "there.mp4 is the input"),
         (("run", "-i", "https://a.example/a.mov", "--output", "."), "is a folder"),

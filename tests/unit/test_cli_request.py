@@ -122,5 +122,17 @@ def test_what_cannot_be_one_task_is_said(wish: Wish, sources: list[str], outputs
         body(wish, *sources, outputs=tuple(outputs))
 
 
+def test_input_of_the_outputs_name_gets_another_where_it_is_ours_to_choose() -> None:
+    sources = [Source.read("Talk.mp4"), Source.read("logo.png")]
+    made = order(Wish(command="-i {input} -i logo.png {output}"), sources, [Path("web/talk.mp4")])
+
+    assert [one.name for one in made.sources] == ["source-Talk.mp4", "logo.png"]
+    assert made.body == {"command": "-i source-Talk.mp4 -i logo.png talk.mp4", "output_filename": "talk.mp4"}
+    assert made.targets == {"talk.mp4": Path("web/talk.mp4")}
+    # and else it is left as it was typed
+    plain = order(Wish(command="-i talk.mp4 talk.mp4"), [Source.read("talk.mp4")], [Path("web/talk.mp4")])
+    assert [one.name for one in plain.sources] == ["talk.mp4"]
+
+
 def test_target_of_one_of_many_follows_its_name() -> None:
     assert target_for("web/{number}-{stem}.mp4", Source.read("talks/a.b.mov"), 7) == Path("web/7-a.b.mp4")

@@ -106,6 +106,9 @@ def order(wish: Wish, sources: Sequence[Source], targets: Sequence[Path]) -> Ord
     plain = not wish.is_command or INPUT in (wish.command or "")
     sources = [Source(name=_plain(one.name) if plain else one.name, where=one.where) for one in sources]
     names = [_plain(target.name) if plain else target.name for target in targets]
+    if plain and sources:  # talk.mp4 may become web/talk.mp4: to a command these are two names
+        first = Source(name=_apart(sources[0].name, names), where=sources[0].where)
+        sources = [first, *sources[1:]]
     for what, listed in (("input", [one.name for one in sources]), ("output", names)):
         if twice := {name for name in listed if listed.count(name) > 1}:
             raise Usage(f"Two of the {what}s are called {min(twice)!r}; give each --{what} a name of its own.")
@@ -173,6 +176,12 @@ def _value(text: str) -> int | float | str:
 
 def _last_part(url: str) -> str:
     return unquote(PurePosixPath(urlsplit(url).path).name) or "input"
+
+
+def _apart(name: str, others: Sequence[str]) -> str:
+    while name.casefold() in {other.casefold() for other in others}:
+        name = f"source-{name}"
+    return name
 
 
 def _plain(name: str) -> str:

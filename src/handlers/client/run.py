@@ -197,7 +197,7 @@ def check_possible(order: Order, *, force: bool) -> None:
     check_inputs(order)
     for target in order.targets.values():
         if not target.parent.is_dir():
-            raise Usage(f"The folder {target.parent} is not there.")
+            raise Usage(f"The folder {target.parent} is not there: make it first.")
         if target.exists() and any(one.is_file and target.samefile(one.where) for one in order.sources):
             raise Usage(f"{target} is the input; give --output another name.")
     check_free(list(order.targets.values()), force=force)
