@@ -112,10 +112,12 @@ def stack(url: str) -> Mapping[str, str]:
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     s3.put_object(Bucket="code", Key="package.zip", Body=package())
+    template = re.sub(r"^  (?:Gpu|Cpu)Queue:\n    Value: .*\n", "", deployable(), flags=re.MULTILINE)
+    s3.put_object(Bucket="code", Key="template.yaml", Body=template.encode())  # as sam does: it is too large for a call
     formation = boto3.client("cloudformation")
     formation.create_stack(
         StackName=NAME,
-        TemplateBody=re.sub(r"^  (?:Gpu|Cpu)Queue:\n    Value: .*\n", "", deployable(), flags=re.MULTILINE),
+        TemplateURL=f"{url}/code/template.yaml",
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in PARAMETERS.items()],
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
