@@ -146,7 +146,7 @@ def test_worker_as_process_one_leaves_no_zombies(
             time.sleep(0.05)
 
     assert [states for states in seen if "Z" in states] == []
-    # the worker, its prober, that one's child for this task, and ffmpeg: the canary has come and gone, and was collected
+    # the worker, its prober, that one's child for this task, and ffmpeg: the canary was collected
     assert max(map(len, seen)) == 4
 
 
