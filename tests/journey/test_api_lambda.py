@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from core.aws.task_store import DynamoTaskStore
 from core.task import Failure, FailureCode, Output, Status, Timings
 from handlers.web import models
 from support import lambda_process, moto_server
+from support.doors import an_event
 from support.lambda_process import LambdaProcess
 from support.moto_server import Moto
 
@@ -192,6 +194,25 @@ def test_a_failed_task_leads_to_its_failure(function: LambdaProcess) -> None:
 def test_a_wrong_cursor_is_refused(function: LambdaProcess) -> None:
     answer = function.invoke({**event("tasks"), "rawQueryString": "cursor=x"})
     assert (answer["statusCode"], json.loads(answer["body"])["error"]["details"]) == (400, {"field": "cursor"})
+
+
+def test_every_operation_answers_to_an_event_of_its_own(function: LambdaProcess) -> None:
+    spec = json.loads(function.invoke(an_event("GET", "/openapi.json", None, {}))["body"])
+    operations = {(method.upper(), path) for path, methods in spec["paths"].items() for method in methods}
+    sent = set()
+    for file in sorted(EVENTS.glob("*.json")):
+        sample = event(file.stem)
+        if "rawPath" not in sample:  # what AWS Batch and the schedule send
+            continue
+        asked = sample["requestContext"]["http"]["method"], sample["rawPath"]
+        sent |= {one for one in operations if one[0] == asked[0] and _is_of(asked[1], one[1])}
+        answer = function.invoke(sample)
+        assert answer["statusCode"] in (200, 201, 202, 404), (file.name, answer)
+    assert sent == operations
+
+
+def _is_of(path: str, template: str) -> bool:
+    return bool(re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path))
 
 
 def test_health_examines_aws(function: LambdaProcess) -> None:

@@ -140,7 +140,7 @@ def test_the_api_answers_from_the_package(start: Any) -> None:
         names = ["register", "register_options", "register_preset", "presets", "execute", "status", "cancel"]
         names += ["notify", "result", "log", "delete", "tasks", "health", "settings", "put_settings", "system"]
         names += ["batch", "batch_status", "batch_tasks", "batch_cancel"]
-        names += ["upload", "show_upload", "complete_upload", "delete_upload"]
+        names += ["upload", "show_upload", "complete_upload", "delete_upload", "validate", "result_file"]
         answers = {name: function.invoke(event(name)) for name in names}
         spec = function.invoke(asking_for("/openapi.json"))
 
@@ -152,7 +152,8 @@ def test_the_api_answers_from_the_package(start: Any) -> None:
         **dict.fromkeys(("batch_status", "batch_tasks", "batch_cancel"), 404),
         "batch": 202,
         "upload": 201,
-        **dict.fromkeys(("show_upload", "complete_upload", "delete_upload"), 404),
+        **dict.fromkeys(("show_upload", "complete_upload", "delete_upload", "result_file"), 404),
+        "validate": 200,
     }
     assert "pydantic.v1" not in answers["health"]["loaded"]
     assert "handlers.web.docs" not in answers["health"]["loaded"]
