@@ -156,10 +156,11 @@ def test_a_completed_task_is_listed_led_to_logged_and_deleted(function: LambdaPr
     listed = function.invoke(event("tasks"))
     page = models.TaskPage.model_validate_json(listed["body"])
     assert (listed["statusCode"], [item.task_id for item in page.items], page.next_cursor) == (200, [task_id], None)
-    result = function.invoke(event("result", task_id))
-    assert (result["statusCode"], result["body"], result["headers"]["cache-control"]) == (307, "", "no-store")
-    link = result["headers"]["location"]
-    assert httpx.get(link, trust_env=False).content == b"made"
+    for name in ("result", "result_file"):
+        result = function.invoke(event(name, task_id))
+        assert (result["statusCode"], result["body"], result["headers"]["cache-control"]) == (307, "", "no-store")
+        link = result["headers"]["location"]
+        assert httpx.get(link, trust_env=False).content == b"made"
     log = function.invoke(event("log", task_id))
     assert (log["statusCode"], log["body"], log["isBase64Encoded"]) == (200, "log", False)
     assert log["headers"]["content-type"] == "text/plain; charset=utf-8"
