@@ -34,6 +34,7 @@ WITHIN = 25.0  # seconds
 CLIP = "clip.mp4"
 COPY = "-i in.mp4 -c copy out.mp4"
 LONG = "-i in.mp4 -f lavfi -i testsrc2=d=600:s=1920x1080 -map 1:v -c:v libx264 -preset slower out.mp4"
+ENDLESS = "-i in.mp4 -f lavfi -i testsrc2=d=36000:s=320x180 -map 1:v -c:v libx264 -threads 1 out.mp4"
 UNCONTAINED = {"UNCONTAINED": "1", "SANDBOX": "degraded"}
 SERVICE = ("-m", "support.crashing", "service")
 # Answers as ffmpeg does, then works on its task for ever, and hears nothing.
@@ -185,7 +186,7 @@ def test_worker_that_nobody_told_learns_from_its_heartbeat(source: SourceServer,
     env = {"DATA_DIR": str(data_dir), "ALLOW_PRIVATE_NETWORKS": "127.0.0.0/8"}
     settings = Settings.from_env(env)
     services = replace(wiring.services(settings, {}), dispatcher=RecordingDispatcher())
-    path, command = ("silent", COPY) if stage == "downloading" else (f"media/{CLIP}", LONG)
+    path, command = ("silent", COPY) if stage == "downloading" else (f"media/{CLIP}", ENDLESS)
     wanted = Registration(command=command, input_files={"in.mp4": f"{source.url}/{path}"}, output_files=("out.mp4",))
     now = datetime.now(UTC)
     task = register(services.store, wanted, settings=settings, task_id=str(uuid4()), correlation_id="c", now=now).task

@@ -15,7 +15,8 @@ from support.source_server import SourceServer, serving
 
 CLIP = "clip.mp4"
 COPY = "-i in.mp4 -c copy out.mp4"
-LONG = "-i in.mp4 -f lavfi -i testsrc2=d=2:s=1280x720 -map 1:v -c:v libx264 -preset slower out.mp4"
+# Some seconds of one core, whatever else the machine does.
+LONG = "-i in.mp4 -f lavfi -i testsrc2=d=8:s=320x180 -map 1:v -c:v libx264 -preset veryslow -threads 1 out.mp4"
 # Answers as ffmpeg does, and kills the worker that starts it for a task.
 KILLER = """#!/bin/sh
 [ "$1" = -version ] && echo "ffmpeg version killer" && exit

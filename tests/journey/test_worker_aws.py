@@ -25,7 +25,8 @@ from support.submitted import EVENTS, call, executed, job_of, run, start
 
 CLIP = "bigbuckbunny.mp4"
 TRANSCODE = "-i in.mp4 -vf scale=-2:240 -c:v libx264 -preset ultrafast -c:a aac -ac 2 out.mp4"
-LONG = "-i in.mp4 -c:v libx264 -preset slower -c:a copy out.mp4"
+# Some seconds of one core, whatever else the machine does.
+LONG = "-i in.mp4 -vf scale=-2:240 -c:v libx264 -preset veryslow -threads 1 -c:a copy out.mp4"
 
 
 @pytest.fixture(scope="module")

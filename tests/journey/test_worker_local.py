@@ -266,13 +266,14 @@ def test_failure_that_may_pass_is_to_be_tried_again(service: Service, source: So
 
 
 def test_source_of_unknown_duration_shows_frames_and_no_percent(service: Service, source: SourceServer) -> None:
-    command = "-i in.h264 -vf scale=1280:-2 -c:v libx264 -preset medium out.mp4"
+    command = "-i in.h264 -vf scale=-2:240 -c:v libx264 -preset veryslow -threads 1 out.mp4"
     task_id = service.register(command, {"in.h264": f"{source.url}/media/raw.h264"}, "out.mp4")
 
     seen = [task for task in service.follow(task_id, every=0.01) if task["status"] == "running"]
 
     assert service.status(task_id)["status"] == "completed"
     assert {task["progress"]["percent"] for task in seen} == {None}
+    assert max(task["progress"]["frame"] or 0 for task in seen) > 0
 
 
 def test_second_execute_does_nothing_and_an_ended_task_refuses(service: Service, source: SourceServer) -> None:
@@ -289,7 +290,8 @@ def test_second_execute_does_nothing_and_an_ended_task_refuses(service: Service,
     assert (again.status_code, again.json()["error"]["code"]) == (409, "TASK_ENDED")
 
 
-LONG = "-i in.mp4 -c:v libx264 -preset slower -c:a copy out.mp4"
+# Some seconds of one core, whatever else the machine does.
+LONG = "-i in.mp4 -vf scale=-2:240 -c:v libx264 -preset veryslow -threads 1 -c:a copy out.mp4"
 
 
 def wait_for(service: Service, task_id: str, status: str, stage: str | None = None) -> dict[str, Any]:
