@@ -86,6 +86,8 @@ def _work(
     layers: Callable[[], sandbox.Layers],
     stop: Event,
 ) -> int:
+    # httpx brings its own command line along where rich is installed: a fifth of all that is imported here.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     from core import wiring
     from core.worker import gpu, job, slices
     from core.worker.usage import Meter

@@ -138,3 +138,14 @@ def test_each_backend_loads_nothing_of_the_other(tmp_path: Path, backend: str, l
     assert set(loaded.split()) <= set(result.stdout.split())
     # boto3 itself comes with the first client, not before
     assert ({"boto3", "botocore", "sqlite3"} - set(loaded.split())).isdisjoint(result.stdout.split())
+
+
+def test_a_worker_does_not_import_the_command_line_of_httpx(tmp_path: Path) -> None:
+    """Which comes with it where rich is installed, as it is here."""
+    program = "import os, sys; from handlers import batch_worker; print(batch_worker.main(os.environ), *sys.modules)"
+    env = {**os.environ, "DATA_DIR": str(tmp_path), "TASK_ID": "none", "FFMPEG_PATH": sys.executable}
+
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+
+    code, *modules = done.stdout.split()
+    assert (code, "httpx" in modules, "rich" in modules) == ("0", True, False)
