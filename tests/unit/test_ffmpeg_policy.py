@@ -151,6 +151,10 @@ def test_a_legitimate_command_is_allowed(text: str, inputs: list[str]) -> None:
             "The value of -map, concat:a, looks like a path or a URL, which it cannot be.",
         ),
         (
+            "-i a.mp4 -c:v libx264 -preset u:file:x out.mp4",
+            "The value of -preset, u:file:x, looks like a path or a URL, which it cannot be.",
+        ),
+        (
             "-i a.mp4 -vf crop=1:x=/etc out.mp4",
             "The option x of the filter crop looks like a path or a URL, which it cannot be.",
         ),

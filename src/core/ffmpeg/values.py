@@ -17,7 +17,7 @@ POWER = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 # A slash that divides follows a number, a word or a bracket; any other begins a path.
 PATH = re.compile(r"(?:^|[^\w)\]. ])/|^--|\.\.")
 PROTOCOL = re.compile(
-    r"(?:^|[=|,;'\[])(?:async|bluray|cache|concatf?|crypto|data|fd|file|ftp|gophers?|https?|md5|pipe|rtmp\w*|rtp|sftp"
+    r"(?:^|[=:|,;'\[])(?:async|bluray|cache|concatf?|crypto|data|fd|file|ftp|gophers?|https?|md5|pipe|rtmp\w*|rtp|sftp"
     r"|shared|srt|subfile|tcp|tee|tls|udp\w*|unix)[:,]",
     re.IGNORECASE,
 )
