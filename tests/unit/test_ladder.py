@@ -14,6 +14,7 @@ from core.task import Media, Stream
 
 OFFERED = {360: 800_000, 480: 1_400_000, 720: 2_800_000, 1080: 5_000_000, 2160: 16_000_000}
 SCALE = (
+    "bwdif=mode=send_frame:deint=interlaced,"
     r"scale=w=2*max(1\,min(trunc(max(iw\,iw*sar)/2)\,round(iw*sar*{0}/min(iw*sar\,ih)/2)))"
     r":h=2*max(1\,min(trunc(ih/2)\,round(ih*{0}/min(iw*sar\,ih)/2)))"
 )

@@ -156,9 +156,13 @@ def _check_output(preset: Preset, output: str) -> None:
     if output.rpartition(".")[2].lower() not in preset.extensions:
         endings = " or ".join(f".{extension}" for extension in preset.extensions)
         _refuse("output_filename", f"The output of {preset.name} ends in {endings}, unlike {shown(output)}.")
-    if preset.looks and (names.is_pattern(output) or len(output) > MOST_NAME):
+    look = look_of(preset)
+    if look and look.others and (names.is_pattern(output) or len(output) > MOST_NAME):
         message = f"The output of {preset.name} needs a name without % and of at most {MOST_NAME} characters"
         _refuse("output_filename", f"{message}, as others may be called after it.")
+    if "#" in output and output.lower().endswith(".m3u8"):
+        message = f"The output of {preset.name} needs a name without #, which ends a file's name in a playlist."
+        _refuse("output_filename", message)
 
 
 def _chosen(preset: Preset, given: Mapping[str, Any]) -> dict[str, str]:

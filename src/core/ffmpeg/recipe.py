@@ -14,8 +14,14 @@ from core.task import Media, Recipe
 
 
 def of(made: Preset, given: Mapping[str, Any], *, gpu: bool) -> Recipe | None:
-    """None for a preset whose command is known without the source."""
+    """None for a preset that does not look at the source."""
     return Recipe(preset=made.name, text=made.text, parameters=dict(given), gpu=gpu) if made.looks else None
+
+
+def depends(recipe: Recipe) -> bool:
+    """Whether the command depends on what the source is, and not only on what it has."""
+    look = preset.look_of(preset_file.read(recipe.preset, recipe.text))
+    return look is not None and bool(look.gaps)
 
 
 def command(
