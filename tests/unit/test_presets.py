@@ -143,6 +143,13 @@ def test_the_output_has_the_extension_of_the_preset() -> None:
     assert refused.value.message == "The output of web-mp4-720p ends in .mp4 or .m4v, unlike out.mkv."
 
 
+@pytest.mark.parametrize("name", ["hls-720p", "hls-ladder"])
+def test_a_playlist_has_a_name_that_can_stand_in_one(name: str) -> None:
+    with pytest.raises(InvalidArgument, match="needs a name without #"):
+        written(PACKAGED[name], output="talk #1.m3u8")
+    assert written(PACKAGED["dash-ladder"], output="talk #1.mpd")
+
+
 @pytest.mark.parametrize(
     ("was", "now", "reason"),
     [
