@@ -150,6 +150,12 @@ def test_a_playlist_has_a_name_that_can_stand_in_one(name: str) -> None:
     assert written(PACKAGED["dash-ladder"], output="talk #1.mpd")
 
 
+@pytest.mark.parametrize("name", ["web-mp4-720p", "thumbnail", "hls-ladder"])
+def test_a_preset_makes_no_numbered_files(name: str) -> None:
+    with pytest.raises(InvalidArgument, match="is one file: give it a name without %"):
+        written(PACKAGED[name], output=f"o%d.{PACKAGED[name].extensions[0]}")
+
+
 @pytest.mark.parametrize(
     ("was", "now", "reason"),
     [

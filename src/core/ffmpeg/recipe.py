@@ -19,9 +19,8 @@ def of(made: Preset, given: Mapping[str, Any], *, gpu: bool) -> Recipe | None:
 
 
 def depends(recipe: Recipe) -> bool:
-    """Whether the command depends on what the source is, and not only on what it has."""
-    look = preset.look_of(preset_file.read(recipe.preset, recipe.text))
-    return look is not None and bool(look.gaps)
+    """Whether the command depends on what the source is."""
+    return preset.depends(preset_file.read(recipe.preset, recipe.text))
 
 
 def command(
