@@ -118,7 +118,14 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     footage.run(*part, "1.5", "-vf", "scale=320:180", *_X264, "-c:a", "copy", str(folder / SMALL))
     sideways = "scale=321:181,transpose=1,format=yuv444p"
     footage.run(*part, "1", "-vf", sideways, *_X264, "-an", str(folder / ODD))
-    fields = ("-vf", "tinterlace=interleave_top,setfield=tff,setsar=64/45", "-flags", "+ildct+ilme", "-c:v", "mpeg2video")
+    fields = (
+        "-vf",
+        "tinterlace=interleave_top,setfield=tff,setsar=64/45",
+        "-flags",
+        "+ildct+ilme",
+        "-c:v",
+        "mpeg2video",
+    )
     footage.run("-f", "lavfi", "-i", "testsrc2=d=0.8:r=50:s=360x288", *fields, str(folder / TV))
     footage.run("-i", str(folder / SMALL), "-frames:v", "1", "-c", "copy", "-an", str(folder / FLASH))
     cover = ("-f", "lavfi", "-i", "color=red:s=64x64", "-map", "0:a", "-map", "1:v", "-disposition:v", "attached_pic")
@@ -149,9 +156,7 @@ def tasks(service: Service, media: Path) -> Iterator[dict[tuple[str, str], str]]
             ("preset", name): registered({"preset": row[0], "parameters": row[1]}, row[2], row[3])
             for name, row in PRESETS.items()
         }
-        ids |= {
-            ("lack", preset): registered({"preset": preset}, name, output) for preset, name, output, _ in LACKS
-        }
+        ids |= {("lack", preset): registered({"preset": preset}, name, output) for preset, name, output, _ in LACKS}
         ids |= {("options", name): registered({"options": row[0]}, *row[1:3]) for name, row in OPTIONS.items()}
         yield ids
 
@@ -247,7 +252,11 @@ def test_the_picture_of_an_animated_webp_moves(
 ) -> None:
     (output,) = completed(service, tasks["preset", "webp"])["outputs"]
     made = httpx.get(output["url"], trust_env=False).content
-    assert (made[:4], made[8:12], made.count(b"ANMF")) == (b"RIFF", b"WEBP", 7)  # 0.5 s at 12 a second, and what is left
+    assert (made[:4], made[8:12], made.count(b"ANMF")) == (
+        b"RIFF",
+        b"WEBP",
+        7,
+    )  # 0.5 s at 12 a second, and what is left
     width, height = (int.from_bytes(made[at : at + 3], "little") + 1 for at in (24, 27))
     assert (width, height) == (320, 180)
 

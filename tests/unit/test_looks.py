@@ -134,8 +134,9 @@ def test_a_picture_has_the_rate_that_is_told_or_what_its_sound_leaves(media: Med
 )
 def test_a_bit_rate_follows_the_source_up_to_a_limit(media: Media | None, given: dict[str, Any], rate: int) -> None:
     assert made("web-mp4-own-rate", media, **given) == (
-        f"-i in -vf 'bwdif=mode=send_frame:deint=interlaced,scale=trunc(iw/2)*2:trunc(ih/2)*2' -c:v libx264 -b:v {rate} -pix_fmt yuv420p -maxrate {rate} "
-        f"-bufsize {2 * rate} -c:a aac -b:a 128k -ac 2 -movflags +faststart out.mp4"
+        "-i in -vf 'bwdif=mode=send_frame:deint=interlaced,scale=trunc(iw/2)*2:trunc(ih/2)*2' -c:v libx264 "
+        f"-b:v {rate} -pix_fmt yuv420p -maxrate {rate} -bufsize {2 * rate} -c:a aac -b:a 128k -ac 2 "
+        "-movflags +faststart out.mp4"
     )
     assert f" -c:v h264_nvenc -rc vbr -b:v {rate} " in made("web-mp4-own-rate", media, gpu=True, **given)
 

@@ -214,6 +214,21 @@ def test_a_command_that_may_not_run_is_no_preset(was: str, now: str, reason: str
         preset_file.prove(preset_file.read("preview", PREVIEW.replace(was, now, 1)))
 
 
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ('preset = "fast"', "pixel_format = 5"),
+        ('preset = "fast"', 'profile = ["main"]'),
+        ('preset = "fast"', 'crf = "best"'),
+        ('preset = "fast"', 'bitrate = ["5M"]'),
+        ("most = 128000", "most = inf"),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_no_preset(was: str, now: str) -> None:
+    with pytest.raises(PresetInvalid):
+        preset_file.prove(preset_file.read("preview", PREVIEW.replace(was, now, 1)))
+
+
 @pytest.mark.parametrize("name", PACKAGED)
 def test_what_the_package_has_may_run_with_every_bound(name: str) -> None:
     preset_file.prove(PACKAGED[name])

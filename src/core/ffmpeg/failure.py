@@ -56,8 +56,8 @@ KNOWN: tuple[Known, ...] = (
     _known(
         r"No filtered frames for output stream",  # after which some encoders say that memory ran out
         _FAILED,
-        "No picture or sound of the input came to the output: -ss and -t may ask for what is beyond its end, or a filter "
-        "lets nothing pass.",
+        "No picture or sound of the input came to the output: -ss and -t may ask for what is beyond its end, or a "
+        "filter lets nothing pass.",
     ),
     _known(
         r"Cannot allocate memory|[Oo]ut of memory",

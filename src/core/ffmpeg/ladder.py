@@ -14,7 +14,7 @@ from core.ffmpeg.codecs import VIDEO
 MOST_USUAL_RATE = 60  # frames in a second, where the source does not tell
 
 # Made whole first, where it is interlaced: scaled, two fields would be mixed for good. Scaled by the side that is the
-# shorter one as shown: so a film on its side, or turned when it is read, is treated alike. Never up, not even by a line.
+# shorter one as shown: so a film on its side, or turned when it is read, is treated alike. Never up, not by a line.
 _SCALE = (
     "bwdif=mode=send_frame:deint=interlaced,"
     r"scale=w=2*max(1\,min(trunc(max(iw\,iw*sar)/2)\,round(iw*sar*{0}/min(iw*sar\,ih)/2)))"
