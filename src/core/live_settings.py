@@ -53,10 +53,12 @@ class Stored:
 
 
 def applied(settings: Settings, stored: Stored) -> Settings:
-    """The settings as they hold: those that are stored, and else the environment's."""
+    """The settings as they hold: those that are stored, as far as they still may be, and else the environment's."""
+    holds = settings
     for name, value in stored.values.items():
-        settings = settings.with_one(name, str(value))
-    return settings
+        if settings.backend != "aws" or not _fault_on_aws(name, value, settings):
+            holds = holds.with_one(name, str(value))
+    return holds
 
 
 def judged(given: Mapping[str, object], settings: Settings, own_presets: "Own" = None) -> Mapping[str, Any]:

@@ -70,12 +70,15 @@ def preview(
         arguments=_arguments(command, wanted.input_files, max_output_bytes=max_output_bytes),
         compute=compute_for(command, wanted),
         cpu_command=fallback.to_cpu(command).text if needs_fallback else None,
-        warnings=(*_made_later(wanted, own_presets), *advice.warnings(command)),
+        warnings=(*_made_later(wanted, own_presets, default), *advice.warnings(command)),
     )
 
 
-def _made_later(wanted: Registration, own_presets: "Own") -> Iterator[str]:
-    if found := recipe_for(wanted, own_presets):
+def _made_later(wanted: Registration, own_presets: "Own", default: Defaults) -> Iterator[str]:
+    from core.ffmpeg import recipe  # only here: most commands are no presets
+
+    found = recipe_for(wanted, own_presets, default=default)
+    if found and recipe.depends(found):
         yield (
             f"The preset {found.preset} looks at the source: this is its command for one of which nothing is known, "
             "and the worker makes another when it has probed it; the task then shows that."

@@ -67,7 +67,7 @@ def _serve(env: Mapping[str, str]) -> None:
             f"HOST={settings.host!r}: anybody who reaches this address could use the service; set API_KEYS, listen on "
             "127.0.0.1, or set ALLOW_UNAUTHENTICATED=true."
         )
-    presets.shelf(settings.presets_folder)
+    _check_presets(settings)
     ffmpeg = process.find_ffmpeg(settings.ffmpeg_path)
     with process.canary(settings.scratch) as found:
         version = process.ffmpeg_version(ffmpeg)
@@ -81,6 +81,13 @@ def _serve(env: Mapping[str, str]) -> None:
         settings = replace(wiring.signing(settings), port=port, ffmpeg_path=ffmpeg)
         env = {**env, "SANDBOX_LAYERS": layers.spelled()}
         _run(settings, env, listener, ffmpeg_version=version, containment=containment)
+
+
+def _check_presets(settings: Settings) -> None:
+    """Raise PresetInvalid, or CannotStart, where those of the settings cannot be used."""
+    there, default = presets.shelf(settings.presets_folder), settings.default_preset
+    if default and default not in there:
+        raise CannotStart(f"DEFAULT_PRESET={default!r}: there is no such preset; set one of {', '.join(there)}.")
 
 
 def _run(

@@ -3,6 +3,7 @@
 All are registered at once and end as the workers get to them; each test looks at one.
 """
 
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from core import presets
 from core.ffmpeg import build, form
 from core.ffmpeg.codecs import CONTAINERS
+from core.ffmpeg.looks import LOOKS
 from core.ffmpeg.validate import check
 from handlers import local
 from support import footage
@@ -21,7 +23,7 @@ from support.service import Service, running
 from support.source_server import serving
 
 SMALL, LARGE, ODD = "small.mkv", "bigbuckbunny.mp4", "odd.mkv"  # 320x180, 1280x720, and 181x321: on its side, and odd
-SECONDS = {SMALL: 1.5, LARGE: 5.31, ODD: 1.0}
+TV, FLASH, SONG = "tv.mkv", "flash.mp4", "song.mp3"  # two fields of 360x288 shown as 512x288; one picture; with a cover
 _X264 = ("-c:v", "libx264", "-preset", "ultrafast")
 
 TINY = """
@@ -38,6 +40,13 @@ default = 64
 least = 32
 most = 64
 """
+
+# Preset, source, output; then what the source lacks.
+LACKS = (
+    ("web-mp4-720p", SONG, "o.mp4", "video"),
+    ("thumbnail", SONG, "o.jpg", "video"),
+    ("audio-mp3", ODD, "o.mp3", "sound"),
+)
 
 Facts = tuple[str, ...]
 H264_AAC: Facts = ("h264", "yuv420p", "aac", "stereo")
@@ -68,6 +77,12 @@ PRESETS: Mapping[str, tuple[Any, ...]] = {
     "thumbnail, png": ("thumbnail", {"width": 64}, ODD, "o.png", "png_pipe", (64, 114), ("png", "rgb24"), None),
     "contact sheet": ("contact-sheet", {"every": 1, "columns": 2, "rows": 2}, SMALL, "o.jpg", "image2",
                       (2 * 320 + 12, 2 * 180 + 12), ("mjpeg", "yuvj420p"), None),
+    "web 480p, interlaced": ("web-mp4-480p", {}, TV, "o.mp4", "mp4", (360, 288), ("h264", "yuv420p"), 0.8),
+    "thumbnail, as it is shown": ("thumbnail", {}, TV, "o.jpg", "image2", (512, 288), ("mjpeg", "yuvj420p"), None),
+    "gif, as it is shown": ("gif", {"duration": 0.1, "width": 128}, TV, "o.gif", "gif", (128, 72),
+                            ("gif", "bgra"), None),
+    "gif, one picture": ("gif", {}, FLASH, "o.gif", "gif", (320, 180), ("gif", "bgra"), None),
+    "webp, one picture": ("animated-webp", {}, FLASH, "o.webp", "webp_pipe", (320, 180), ("webp", "yuv420p"), None),
     "the operator's own": ("tiny", {"width": 32}, SMALL, "o.mkv", "matroska", (32, 18), ("h264", "yuv420p"), 1.5),
     "hls": ("hls-720p", {"segment_seconds": 1}, SMALL, "o.m3u8", None, None, None, None),
 }  # fmt: skip
@@ -103,6 +118,18 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     footage.run(*part, "1.5", "-vf", "scale=320:180", *_X264, "-c:a", "copy", str(folder / SMALL))
     sideways = "scale=321:181,transpose=1,format=yuv444p"
     footage.run(*part, "1", "-vf", sideways, *_X264, "-an", str(folder / ODD))
+    fields = (
+        "-vf",
+        "tinterlace=interleave_top,setfield=tff,setsar=64/45",
+        "-flags",
+        "+ildct+ilme",
+        "-c:v",
+        "mpeg2video",
+    )
+    footage.run("-f", "lavfi", "-i", "testsrc2=d=0.8:r=50:s=360x288", *fields, str(folder / TV))
+    footage.run("-i", str(folder / SMALL), "-frames:v", "1", "-c", "copy", "-an", str(folder / FLASH))
+    cover = ("-f", "lavfi", "-i", "color=red:s=64x64", "-map", "0:a", "-map", "1:v", "-disposition:v", "attached_pic")
+    footage.run("-i", str(folder / SMALL), *cover, "-frames:v", "1", "-c:v", "mjpeg", "-ac", "2", str(folder / SONG))
     return folder
 
 
@@ -129,6 +156,7 @@ def tasks(service: Service, media: Path) -> Iterator[dict[tuple[str, str], str]]
             ("preset", name): registered({"preset": row[0], "parameters": row[1]}, row[2], row[3])
             for name, row in PRESETS.items()
         }
+        ids |= {("lack", preset): registered({"preset": preset}, name, output) for preset, name, output, _ in LACKS}
         ids |= {("options", name): registered({"options": row[0]}, *row[1:3]) for name, row in OPTIONS.items()}
         yield ids
 
@@ -195,19 +223,47 @@ def test_hls_plays_to_its_end_and_each_segment_begins_anew(
     assert footage.played_seconds(str(tmp_path / "o1.ts")) == pytest.approx(0.5, abs=0.15)
 
 
+@pytest.mark.parametrize(("preset", "source", "lack"), [(row[0], row[1], row[3]) for row in LACKS])
+def test_a_source_without_what_the_preset_takes_is_told_so(
+    service: Service, tasks: dict[tuple[str, str], str], preset: str, source: str, lack: str
+) -> None:
+    error = service.ended(tasks["lack", preset])["error"]
+    assert (error["code"], error["retryable"]) == ("MEDIA_INVALID", False)
+    assert error["message"] == f"The input {source} has no {lack}, which the preset {preset} needs."
+
+
+def test_fields_become_whole_pictures(
+    service: Service, tasks: dict[tuple[str, str], str], media: Path, tmp_path: Path
+) -> None:
+    (output,) = completed(service, tasks["preset", "web 480p, interlaced"])["outputs"]
+    (tmp_path / "o.mp4").write_bytes(httpx.get(output["url"], trust_env=False).content)
+    assert interlaced(tmp_path / "o.mp4") < interlaced(media / TV) / 2 > 5
+
+
+def interlaced(path: Path) -> int:
+    """How many pictures look as if they were two fields."""
+    said = footage.run("-loglevel", "info", "-i", str(path), "-vf", "idet", "-f", "null", "-").stderr
+    *_, (top, bottom) = re.findall(r"Multi frame detection: TFF: *(\d+) BFF: *(\d+)", said)
+    return int(top) + int(bottom)
+
+
 def test_the_picture_of_an_animated_webp_moves(
     service: Service, tasks: dict[tuple[str, str], str], tmp_path: Path
 ) -> None:
     (output,) = completed(service, tasks["preset", "webp"])["outputs"]
     made = httpx.get(output["url"], trust_env=False).content
-    assert (made[:4], made[8:12], made.count(b"ANMF")) == (b"RIFF", b"WEBP", 6)  # 0.5 s at 12 pictures a second
+    assert (made[:4], made[8:12], made.count(b"ANMF")) == (
+        b"RIFF",
+        b"WEBP",
+        7,
+    )  # 0.5 s at 12 a second, and what is left
     width, height = (int.from_bytes(made[at : at + 3], "little") + 1 for at in (24, 27))
     assert (width, height) == (320, 180)
 
 
 def test_every_preset_was_run() -> None:
-    """Those that look at the source are run in test_presets_of_the_source.py."""
-    known_at_once = {name for name, made in presets.shelf(None).items() if not made.looks}
+    """Those that depend on the source are run in test_presets_of_the_source.py."""
+    known_at_once = {name for name, made in presets.shelf(None).items() if not made.looks or not LOOKS[made.looks].gaps}
     assert {row[0] for row in PRESETS.values()} == {*known_at_once, "tiny"}
 
 
@@ -217,4 +273,16 @@ def test_the_service_does_not_start_with_a_preset_that_cannot_be_used(
     (tmp_path / "odd.toml").write_text('summary = "Odd."')
     assert local.main({"PRESETS_DIR": str(tmp_path), "DATA_DIR": str(tmp_path / "data")}) == 1
     assert "The service cannot start: The preset odd.toml of PRESETS_DIR cannot be used: " in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_service_does_not_start_with_a_default_preset_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    env = {"PRESETS_DIR": str(tmp_path), "DEFAULT_PRESET": "web-720p", "DATA_DIR": str(tmp_path / "data")}
+    assert local.main({**env, "FFMPEG_PATH": "none"}) == 1  # which would be said, if the other were not
+    said = capsys.readouterr().err
+    assert said.startswith("The service cannot start: DEFAULT_PRESET='web-720p': there is no such preset; set one of ")
+    assert {"tiny", "web-mp4-720p"} <= set(said.replace(",", "").replace(".", "").split())
     assert not (tmp_path / "data").exists()

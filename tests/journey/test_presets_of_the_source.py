@@ -18,6 +18,7 @@ import pytest
 
 from core import presets
 from core.ffmpeg import loudness
+from core.ffmpeg.looks import LOOKS
 from support import footage
 from support.service import Service, running
 from support.source_server import serving
@@ -50,6 +51,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "tone.wav": ("-f", "lavfi", "-i", "sine=d=4:f=440:sample_rate=44100", "-af", "volume=-12dB"),
     "silence.wav": ("-f", "lavfi", "-i", "anullsrc=d=1"),
     "soundless.mp4": (*_CLIP, "0.5", "-an", "-c", "copy"),
+    "instant.mp4": (*_CLIP, "0.2", "-vf", "scale=98:54", *_X264, "-an"),
     "long.mkv": ("-f", "lavfi", "-i", "testsrc2=d=95:r=2:s=192x108", *_X264),
 }
 TURNED = "turned.mp4"  # 720x1280 as it is stored, and 1280x720 as it is shown
@@ -78,6 +80,7 @@ TASKS: Mapping[str, tuple[str, dict[str, Any], str, str]] = {
     "no sound to correct": ("loudness", {}, "soundless.mp4", "o.mp4"),
     "no picture to show": ("sprite", {}, "tone.wav", "s.jpg"),
     "no picture to climb": ("hls-ladder", {}, "tone.wav", "m.m3u8"),
+    "no ladder of an instant": ("hls-ladder", {}, "instant.mp4", "m.m3u8"),
     "no length": ("sprite", {}, "raw.h264", "s.jpg"),
 }
 
@@ -177,6 +180,17 @@ def test_hls_has_the_rungs_that_the_source_fills_over_one_sound(fetched: Any, na
     assert footage.played_seconds(task["output_url"]) == pytest.approx(seconds, abs=0.15)
     for rung, sides in rungs.items():
         assert size(folder / f"{stem}_{rung}.m3u8") == sides
+
+
+@pytest.mark.parametrize("name", LADDERS)
+def test_what_a_playlist_names_is_stored_under_that_name(fetched: Any, name: str) -> None:
+    """As a browser reads it, to which a percent sign is half a character and what follows # is no part of a name."""
+    task, folder = fetched(name)
+    stored = {output["filename"] for output in task["outputs"]}
+    texts = [(folder / name).read_text() for name in stored if name.endswith(".m3u8")]
+    named = {name for text in texts for name in re.findall(r'^[^#\s].*$|(?<=URI=")[^"]+', text, re.MULTILINE)}
+    assert named == stored - {task["outputs"][0]["filename"]}
+    assert not any(set("%#?") & set(name) for name in named)
 
 
 def _rates_over_their_limit(master: str, rungs: Mapping[str, Any]) -> list[float]:
@@ -372,6 +386,10 @@ def _apart(one: bytes, other: bytes) -> float:
         ("no sound to correct", "The input soundless.mp4 has no sound, which the preset loudness needs."),
         ("no picture to show", "The input tone.wav has no video, which the preset sprite needs."),
         ("no picture to climb", "The input tone.wav has no video, which the preset hls-ladder needs."),
+        (
+            "no ladder of an instant",
+            "The input instant.mp4 does not last half a second, which the preset hls-ladder needs.",
+        ),
         ("no length", "The input raw.h264 does not tell how long it is, which the preset sprite needs."),
     ],
 )
@@ -382,8 +400,8 @@ def test_a_source_that_lacks_what_is_needed_fails_in_plain_words(
     assert (error["code"], error["message"], error["retryable"]) == ("MEDIA_INVALID", message, False)
 
 
-def test_every_preset_that_looks_at_the_source_was_run() -> None:
-    looking = {name for name, made in presets.shelf(None).items() if made.looks}
+def test_every_preset_that_depends_on_the_source_was_run() -> None:
+    looking = {name for name, made in presets.shelf(None).items() if made.looks and LOOKS[made.looks].gaps}
     assert {row[0] for row in TASKS.values()} == looking
 
 

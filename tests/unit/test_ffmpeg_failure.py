@@ -125,6 +125,16 @@ def test_explain_names_the_input_that_is_no_media() -> None:
             "the inputs have none of the kind it takes, or -vn, -an or -map left none.",
         ),
         (
+            [
+                "[vf#0:0 @ 0x5649] [warning] No filtered frames for output stream, trying to initialize anyway.",
+                "[libwebp encoder @ 0x5649] [error] WebPAnimEncoderAssemble() failed with error: 1",
+                "[vost#0:0/libwebp_anim @ 0x5649] [error] Task finished with error code: -12 (Cannot allocate memory)",
+            ],
+            T,
+            "No picture or sound of the input came to the output: -ss and -t may ask for what is beyond its end, or a "
+            "filter lets nothing pass.",
+        ),
+        (
             ["[AVFormatContext @ 0x56] [error] Unable to choose an output format for 'file:./a.xyz'; use a standard"],
             T,
             "No format is known by the extension of a.xyz. Use a standard one, or name the format with -f.",

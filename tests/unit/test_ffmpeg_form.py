@@ -259,6 +259,7 @@ def test_extra_args_are_words_whatever_they_hold() -> None:
         (Options(video=Video(scale="²x720")), "out.mp4", "video.scale"),
         (Options(video=Video(scale=Size())), "out.mp4", "video.scale"),
         (Options(video=Video(scale=Size(width=10**30))), "out.mp4", "video.scale"),
+        (Options(video=Video(scale=Size(width=10**400 + 1))), "out.mp4", "video.scale"),
         (Options(video=Video(preset="hasty")), "out.mp4", "video.preset"),
         (Options(video=Video(preset="p4")), "out.mp4", "video.preset"),
         (Options(video=Video(profile="main10")), "out.mp4", "video.profile"),
@@ -277,12 +278,15 @@ def test_extra_args_are_words_whatever_they_hold() -> None:
         (Options(audio=Audio(codec="flac", sample_rate=1)), "out.mkv", "audio.sample_rate"),
         (Options(audio=Audio()), "out.txt", "output_filename"),
         (Options(), "out", "output_filename"),
+        (Options(), "out%d.mp4", "output_filename"),
         (Options(container="avi"), "out.avi", "container"),
         (Options(container="mkv"), "out.mp4", "container"),
         (Options(trim=Trim(start=-1)), "out.mp4", "trim.start"),
         (Options(trim=Trim(start="soon")), "out.mp4", "trim.start"),
         (Options(trim=Trim(start=5, end=5)), "out.mp4", "trim.end"),
         (Options(trim=Trim(duration=0)), "out.mp4", "trim.duration"),
+        (Options(trim=Trim(duration=1e-9)), "out.mp4", "trim.duration"),
+        (Options(trim=Trim(start=1e-7, end=2e-7)), "out.mp4", "trim.end"),
         (Options(trim=Trim(duration=math.nan)), "out.mp4", "trim.duration"),
         (Options(trim=Trim(end=5, duration=5)), "out.mp4", "trim"),
         (Options(video=Video(fps=25), extra_args=("-vf", "hflip")), "out.mp4", "extra_args"),
@@ -292,6 +296,11 @@ def test_a_wish_that_cannot_be_is_refused_by_its_field(options: Options, output:
     fault = refusal(options, output)
     assert fault.details["field"] == field
     assert len(fault.message) < 600
+
+
+def test_the_bounds_of_a_bit_rate_are_said_in_full() -> None:
+    fault = refusal(Options(video=Video(bitrate="9G")))
+    assert fault.message == "video.bitrate must be a bit rate such as 128k or 2.5M, from 1k to 1000000k, not 9G."
 
 
 def test_a_refusal_lists_what_there_is() -> None:

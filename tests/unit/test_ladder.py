@@ -14,6 +14,7 @@ from core.task import Media, Stream
 
 OFFERED = {360: 800_000, 480: 1_400_000, 720: 2_800_000, 1080: 5_000_000, 2160: 16_000_000}
 SCALE = (
+    "bwdif=mode=send_frame:deint=interlaced,"
     r"scale=w=2*max(1\,min(trunc(max(iw\,iw*sar)/2)\,round(iw*sar*{0}/min(iw*sar\,ih)/2)))"
     r":h=2*max(1\,min(trunc(ih/2)\,round(ih*{0}/min(iw*sar\,ih)/2)))"
 )
@@ -64,6 +65,8 @@ def test_lines_are_those_of_the_shorter_side_as_it_is_shown(changes: dict[str, A
 def test_a_cover_is_no_picture() -> None:
     cover = Stream(type="video", codec="mjpeg", width=600, height=600)
     assert source.picture(Media(container="mp3", streams=(SOUND, cover))) is None
+    fast = replace(PICTURE, frame_rate=300.0)
+    assert source.picture(Media(container="mp4", streams=(fast,))) == fast
     assert source.picture(Media(container="avi", streams=(replace(cover, frame_rate=25.0),))) is not None
     assert source.picture(Media(container="mp3", streams=(replace(cover, frame_rate=90000.0), PICTURE))) == PICTURE
 
@@ -136,6 +139,15 @@ def test_of_an_unknown_source_there_is_one_rung_that_is_never_scaled_up() -> Non
     ]  # fmt: skip
     assert words(HLS, None)[-5:] == [
         "-hls_segment_filename", "main_%05d.m4s", "-hls_fmp4_init_filename", "main_init.mp4", "main.m3u8",
+    ]  # fmt: skip
+
+
+def test_a_rung_alone_is_called_by_its_name() -> None:
+    """ffmpeg leaves %v in the name of a header where there is one playlist, and writes that into it."""
+    silent = Media(container="mp4", streams=(replace(PICTURE, height=200),))
+    assert words(HLS, silent)[-9:] == [
+        "-hls_segment_filename", "main_%v_%05d.m4s", "-hls_fmp4_init_filename", "main_200p_init.mp4",
+        "-master_pl_name", "main.m3u8", "-var_stream_map", "v:0,name:200p", "main_%v.m3u8",
     ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from core.live_settings import FRESH, NOT_ON_AWS, LiveSettings, Stored, applied,
 from core.local.record_store import SqliteRecordStore
 from core.ports import Record
 from core.settings import Settings
+from handlers.web.admin_models import shown_settings
 from support.builders import NOW
 
 ENVIRONMENT = Settings(result_ttl_hours=24, max_concurrent_tasks=2)
@@ -105,6 +106,17 @@ def test_on_aws_the_pool_is_not_ours_and_the_bucket_has_a_rule_of_its_own() -> N
         judged({"result_ttl_hours": 0}, aws)
     assert judged({"result_ttl_hours": 12}, aws) == {"result_ttl_hours": 12}
     assert judged({"result_ttl_hours": 0}, replace(aws, result_ttl_hours=0)) == {"result_ttl_hours": 0}
+
+
+def test_what_was_stored_holds_no_more_where_the_stack_keeps_outputs_for_less() -> None:
+    stored = Stored(values={"result_ttl_hours": 48, "default_quality": "small"}, version=1)
+    kept_longer = replace(ENVIRONMENT, backend="aws", result_ttl_hours=72)
+    assert applied(kept_longer, stored).result_ttl_hours == 48
+    lowered = replace(kept_longer, result_ttl_hours=24)
+    assert applied(lowered, stored) == replace(lowered, default_quality="small")
+    shown = shown_settings(lowered, stored)
+    assert shown.result_ttl_hours.model_dump() == {"value": 24, "source": "environment"}
+    assert shown.default_quality.model_dump() == {"value": "small", "source": "stored"}
 
 
 def test_a_change_is_known_at_once_here_and_some_seconds_later_elsewhere(records: SqliteRecordStore) -> None:

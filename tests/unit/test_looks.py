@@ -17,6 +17,7 @@ from core.task import Media, Progress, Recipe, Stream
 
 PACKAGED = presets.shelf(None)
 PICTURE = Stream(type="video", codec="h264", width=1280, height=720, frame_rate=25.0)
+COVER = Stream(type="video", codec="mjpeg", width=600, height=600)
 SOUND = Stream(type="audio", codec="aac", channels=2, sample_rate=44_100, bit_rate=128_000)
 FILM = Media(container="mp4", duration_seconds=95.5, bit_rate=4_000_000, streams=(PICTURE, SOUND))
 SUMMARY = """
@@ -133,8 +134,9 @@ def test_a_picture_has_the_rate_that_is_told_or_what_its_sound_leaves(media: Med
 )
 def test_a_bit_rate_follows_the_source_up_to_a_limit(media: Media | None, given: dict[str, Any], rate: int) -> None:
     assert made("web-mp4-own-rate", media, **given) == (
-        f"-i in -vf 'scale=trunc(iw/2)*2:trunc(ih/2)*2' -c:v libx264 -b:v {rate} -pix_fmt yuv420p -maxrate {rate} "
-        f"-bufsize {2 * rate} -c:a aac -b:a 128k -ac 2 -movflags +faststart out.mp4"
+        "-i in -vf 'bwdif=mode=send_frame:deint=interlaced,scale=trunc(iw/2)*2:trunc(ih/2)*2' -c:v libx264 "
+        f"-b:v {rate} -pix_fmt yuv420p -maxrate {rate} -bufsize {2 * rate} -c:a aac -b:a 128k -ac 2 "
+        "-movflags +faststart out.mp4"
     )
     assert f" -c:v h264_nvenc -rc vbr -b:v {rate} " in made("web-mp4-own-rate", media, gpu=True, **given)
 
@@ -182,7 +184,8 @@ def test_a_preset_that_looks_at_the_source_leaves_a_recipe() -> None:
     assert recipe_for(wanted, None) == Recipe(
         preset="sprite", text=PACKAGED["sprite"].text, parameters={"every": 2}, gpu=True
     )
-    assert recipe_for(asked("gif", "o.gif"), None) is None
+    plain = Registration(command="-i in o.gif", input_files=wanted.input_files, output_files=("o.gif",))
+    assert recipe_for(plain, None) is None
 
 
 def test_a_recipe_of_an_unknown_source_is_what_was_registered() -> None:
@@ -205,7 +208,14 @@ def test_a_recipe_of_an_unknown_source_is_what_was_registered() -> None:
         ("sprite", FILM, None),
         ("sprite", replace(FILM, duration_seconds=None), "does not tell how long it is"),
         ("sprite", None, "has no video"),
-        ("web-mp4-own-rate", replace(FILM, streams=(SOUND,)), None),
+        ("web-mp4-own-rate", replace(FILM, streams=(SOUND,)), "has no video"),
+        ("web-mp4-720p", replace(FILM, streams=(SOUND, COVER)), "has no video"),
+        ("web-mp4-720p", replace(FILM, streams=(COVER, PICTURE)), None),
+        ("audio-aac", replace(FILM, streams=(PICTURE,)), "has no sound"),
+        ("hls-ladder", replace(FILM, duration_seconds=0.49), "does not last half a second"),
+        ("hls-ladder", replace(FILM, duration_seconds=0.5), None),
+        ("hls-ladder", replace(FILM, duration_seconds=None), None),
+        ("hls-ladder", replace(FILM, container="png_pipe", duration_seconds=None), "does not last half a second"),
     ],
 )
 def test_what_a_source_lacks_is_said(name: str, media: Media | None, lack: str | None) -> None:
@@ -238,7 +248,7 @@ LOUDNESS = PACKAGED["loudness"].text
 @pytest.mark.parametrize(
     ("text", "was", "now", "reason"),
     [
-        (LADDER, 'looks = "ladder"', 'looks = "stars"', "none of ladder, bitrate, loudness, sprite"),
+        (LADDER, 'looks = "ladder"', 'looks = "stars"', "none of picture, sound, ladder, bitrate, loudness, sprite"),
         (LADDER, 'looks = "ladder"', 'looks = ["ladder"]', "wrong kind"),
         (SPRITE, 'type = "integer"\ndescription = "The most pictures."\ndefault = 100\nleast = 1',
          'type = "integer"\ndescription = "The most pictures."\ndefault = 100\nleast = 0', "most must be 1 at least"),

@@ -43,7 +43,7 @@ def test_the_recipe_goes_before_the_command_of_an_attempt_before() -> None:
 
 
 def test_a_task_without_a_recipe_runs_its_command() -> None:
-    task = replace(a_task_of("gif", "o.mp4"), command="-i in.mp4 o.mp4")
+    task = replace(a_task_of("gif", "o.mp4"), command="-i in.mp4 o.mp4", recipe=None)
     assert (task.recipe, planned.known(task).text) == (None, "-i in.mp4 o.mp4")
 
 

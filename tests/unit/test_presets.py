@@ -143,6 +143,19 @@ def test_the_output_has_the_extension_of_the_preset() -> None:
     assert refused.value.message == "The output of web-mp4-720p ends in .mp4 or .m4v, unlike out.mkv."
 
 
+@pytest.mark.parametrize("name", ["hls-720p", "hls-ladder"])
+def test_a_playlist_has_a_name_that_can_stand_in_one(name: str) -> None:
+    with pytest.raises(InvalidArgument, match="needs a name without #"):
+        written(PACKAGED[name], output="talk #1.m3u8")
+    assert written(PACKAGED["dash-ladder"], output="talk #1.mpd")
+
+
+@pytest.mark.parametrize("name", ["web-mp4-720p", "thumbnail", "hls-ladder"])
+def test_a_preset_makes_no_numbered_files(name: str) -> None:
+    with pytest.raises(InvalidArgument, match="is one file: give it a name without %"):
+        written(PACKAGED[name], output=f"o%d.{PACKAGED[name].extensions[0]}")
+
+
 @pytest.mark.parametrize(
     ("was", "now", "reason"),
     [
@@ -198,6 +211,21 @@ def test_a_preset_has_a_plain_name(name: str) -> None:
 )
 def test_a_command_that_may_not_run_is_no_preset(was: str, now: str, reason: str) -> None:
     with pytest.raises(PresetInvalid, match=reason):
+        preset_file.prove(preset_file.read("preview", PREVIEW.replace(was, now, 1)))
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ('preset = "fast"', "pixel_format = 5"),
+        ('preset = "fast"', 'profile = ["main"]'),
+        ('preset = "fast"', 'crf = "best"'),
+        ('preset = "fast"', 'bitrate = ["5M"]'),
+        ("most = 128000", "most = inf"),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_no_preset(was: str, now: str) -> None:
+    with pytest.raises(PresetInvalid):
         preset_file.prove(preset_file.read("preview", PREVIEW.replace(was, now, 1)))
 
 

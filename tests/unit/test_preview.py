@@ -12,7 +12,7 @@ from core.errors import InvalidArgument, UrlNotAllowed
 from core.ffmpeg.form import Options, Trim, Video
 from core.local.task_store import SqliteTaskStore
 from core.preview import preview
-from core.register import Registration, register
+from core.register import Defaults, Registration, register
 from core.settings import Settings
 from support.builders import NOW
 
@@ -86,5 +86,9 @@ def test_what_the_worker_will_make_anew_is_said_to_be_so() -> None:
         "The preset loudness looks at the source: this is its command for one of which nothing is known, and the "
         "worker makes another when it has probed it; the task then shows that.",
     )
+    by_default = preview(
+        written(), policy=urls.PUBLIC, max_output_bytes=1000, most_seconds=60, default=Defaults("loudness")
+    )
+    assert by_default == found
     known_at_once = preview(written(preset="web-mp4-720p"), policy=urls.PUBLIC, max_output_bytes=1000, most_seconds=60)
     assert known_at_once.warnings == ()

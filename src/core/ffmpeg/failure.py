@@ -54,6 +54,12 @@ KNOWN: tuple[Known, ...] = (
         "The worker's GPU takes no further encoding session; it has a limit of them.",
     ),
     _known(
+        r"No filtered frames for output stream",  # after which some encoders say that memory ran out
+        _FAILED,
+        "No picture or sound of the input came to the output: -ss and -t may ask for what is beyond its end, or a "
+        "filter lets nothing pass.",
+    ),
+    _known(
         r"Cannot allocate memory|[Oo]ut of memory",
         FailureCode.OUT_OF_MEMORY,
         "Memory ran out. Ask for smaller frames, fewer outputs at once, or a faster preset.",

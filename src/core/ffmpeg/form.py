@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from core.errors import InvalidArgument
-from core.ffmpeg import codecs, values
+from core.ffmpeg import codecs, names, values
 from core.ffmpeg.codecs import AUDIO, CONTAINERS, QUALITIES, VIDEO, AudioEncoder, Container, VideoEncoder
 from core.ffmpeg.command import shown
 from core.ffmpeg.expect import seconds
@@ -79,6 +79,8 @@ def command(options: Options, *, source: str, output: str, gpu: bool, quality: s
 
     `quality` is the profile of a picture for which neither a quality nor a bit rate is wished; else it is balanced.
     """
+    if names.is_pattern(output):
+        _refuse("output_filename", "Options make one file: give it a name without %")
     container = _container(options.container, output)
     tokens = (
         *_trim(options.trim),
@@ -138,8 +140,9 @@ def _trim(trim: Trim) -> Iterator[str]:
 def _time(value: Number | str | None, name: str) -> float | None:
     if value is None:
         return None
-    found = seconds(value) if isinstance(value, str) else float(value) if abs(value) < 1e9 else None
-    if found is None or not math.isfinite(found) or found < 0 or (found == 0 and name == "duration"):
+    given = seconds(value) if isinstance(value, str) else float(value) if abs(value) < 1e9 else None
+    found = None if given is None or not math.isfinite(given) else round(given, 6)  # as exact as it is written
+    if found is None or found < 0 or (found == 0 and name == "duration"):
         _refuse(f"trim.{name}", f"trim.{name} must be a time, in seconds or as HH:MM:SS, and not before the beginning")
     return found
 
@@ -240,14 +243,14 @@ def _scale(scale: str | Size | None) -> Iterator[str]:
     if scale is None:
         return
     sides = _sides(scale)
+    if max(sides) < 0 or 0 in sides:
+        _refuse("video.scale", "video.scale needs a width or a height above 0")
+    if fault := values.sides_fault(*sides):
+        _refuse("video.scale", f"video.scale {fault.rstrip('.')}")
     if any(side % 2 for side in sides):
         _refuse(
             "video.scale", f"video.scale has an odd side, {max(side for side in sides if side % 2)}: use an even one"
         )
-    if max(sides) < 0 or 0 in sides:
-        _refuse("video.scale", "video.scale needs a width or a height above 0")
-    if fault := values.sides_fault(*map(float, sides)):
-        _refuse("video.scale", f"video.scale {fault.rstrip('.')}")
     yield f"scale={sides[0]}:{sides[1]}"
 
 
@@ -326,7 +329,7 @@ def _bitrate(value: Number | str, field: str, bounds: tuple[float, float]) -> st
     text = value.strip() if isinstance(value, str) else plain(value)
     found = values.number(text)
     if found is None or not bounds[0] <= found <= bounds[1]:
-        least, most = (f"{bound / 1000:g}k" for bound in bounds)
+        least, most = map(kilobits, bounds)
         _refuse(field, f"{field} must be a bit rate such as 128k or 2.5M, from {least} to {most}, not {shown(text)}")
     return text
 
@@ -344,6 +347,11 @@ def _filled(words: Iterable[str], value: str) -> tuple[str, ...]:
 def plain(number: Number) -> str:
     """A number as ffmpeg reads it best: no exponent, no superfluous zeros."""
     return str(number) if isinstance(number, int) else f"{number:.6f}".rstrip("0").rstrip(".")
+
+
+def kilobits(bound: Number) -> str:
+    """A bound of a bit rate, as it is best said."""
+    return f"{plain(round(bound / 1000))}k"
 
 
 def _unsupported(field: str, what: str, given: str, allowed: Iterable[object]) -> NoReturn:

@@ -13,9 +13,10 @@ from core.ffmpeg.codecs import VIDEO
 
 MOST_USUAL_RATE = 60  # frames in a second, where the source does not tell
 
-# Scaled by the side that is the shorter one as shown: so a film on its side, or turned when it is read, is treated
-# alike. Never up, not even by a line.
+# Made whole first, where it is interlaced: scaled, two fields would be mixed for good. Scaled by the side that is the
+# shorter one as shown: so a film on its side, or turned when it is read, is treated alike. Never up, not by a line.
 _SCALE = (
+    "bwdif=mode=send_frame:deint=interlaced,"
     r"scale=w=2*max(1\,min(trunc(max(iw\,iw*sar)/2)\,round(iw*sar*{0}/min(iw*sar\,ih)/2)))"
     r":h=2*max(1\,min(trunc(ih/2)\,round(ih*{0}/min(iw*sar\,ih)/2)))"
 )
@@ -62,7 +63,10 @@ def output_words(ladder: Ladder, output: str, *, segments: str) -> tuple[str, ..
     variant = f"{stem}_%v" if many else stem
     files: tuple[str, ...] = ("-hls_segment_filename", f"{variant}_%05d.{'ts' if segments == 'mpegts' else 'm4s'}")
     if segments != "mpegts":
-        files += ("-hls_fmp4_init_filename", f"{variant}_init.mp4")
+        # Of one playlist alone ffmpeg leaves the %v in this name, and no browser fetches that.
+        alone = many and len(ladder.rungs) == 1 and not ladder.sound
+        header = f"{stem}_{ladder.rungs[0].name}" if alone else variant
+        files += ("-hls_fmp4_init_filename", f"{header}_init.mp4")
     if not many:
         return (*files, output)
     return (*files, "-master_pl_name", output, "-var_stream_map", _variants(ladder), f"{variant}.m3u8")

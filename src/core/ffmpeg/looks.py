@@ -12,6 +12,7 @@ from core.ffmpeg.loudness import Loudness
 from core.task import Media
 
 MOST_SOUND_RATE = 48_000  # more samples in a second than any encoder here needs
+SHORTEST_LADDER = 0.5  # seconds: of less, ffmpeg's HLS knows no rate, and leaves its master playlist empty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class Look:
     parameters: Mapping[str, str]
     gaps: frozenset[str] = frozenset()
     needs: Callable[[Media], str | None] = lambda media: None  # what the source lacks, as a sentence's end
+    others: bool = False  # whether files are written beside the output that are called after it
     measures: bool = False  # whether there is a run before, by the preset's `measure`
     essential: bool = False  # whether nothing can be made of a source that cannot be examined
 
@@ -101,6 +103,10 @@ def grid(asked: Asked) -> sprite.Grid:
     return sprite.grid(asked.media.duration_seconds if asked.media else None, every=every, most=most)
 
 
+def _nothing(asked: Asked) -> Filling:
+    return Filling()
+
+
 def _no_picture(media: Media) -> str | None:
     return None if source.picture(media) else "has no video"
 
@@ -109,23 +115,31 @@ def _no_sound(media: Media) -> str | None:
     return None if source.sound(media) else "has no sound"
 
 
+def _no_ladder(media: Media) -> str | None:
+    return _no_picture(media) or (None if source.lasts(media, SHORTEST_LADDER) else "does not last half a second")
+
+
 def _no_film(media: Media) -> str | None:
     return _no_picture(media) or (None if media.duration_seconds else "does not tell how long it is")
 
 
 LOOKS: Mapping[str, Look] = {
+    "picture": Look(why="that it has one, which moves", fill=_nothing, parameters={}, needs=_no_picture),
+    "sound": Look(why="that it has one", fill=_nothing, parameters={}, needs=_no_sound),
     "ladder": Look(
         why="how many lines it has, its frame rate, and whether it has sound: which renditions there are",
         fill=_ladder,
         parameters={"most_lines": "integer", "segment_seconds": "integer"},
         gaps=frozenset({"rungs"}),
-        needs=_no_picture,
+        needs=_no_ladder,
+        others=True,
     ),
     "bitrate": Look(
         why="the bit rate of its picture",
         fill=_bitrate,
         parameters={"most": "bitrate", "unknown": "bitrate"},
         gaps=frozenset({"bitrate", "buffer"}),
+        needs=_no_picture,
     ),
     "loudness": Look(
         why="how loud it is, by a run that measures it, and its sample rate",
@@ -141,6 +155,7 @@ LOOKS: Mapping[str, Look] = {
         parameters={"every": "integer", "most": "integer"},
         gaps=frozenset({"every", "columns", "rows"}),
         needs=_no_film,
+        others=True,
         essential=True,
     ),
 }

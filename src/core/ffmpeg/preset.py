@@ -132,6 +132,12 @@ def look_of(preset: Preset) -> Look | None:
     return LOOKS[preset.looks] if preset.looks else None
 
 
+def depends(preset: Preset) -> bool:
+    """Whether its command depends on what the source is, and not only on what it has."""
+    look = look_of(preset)
+    return look is not None and bool(look.gaps)
+
+
 def uses_card(preset: Preset) -> bool:
     """Whether it is another command where a GPU is asked for."""
     return preset.video is not None and form.encoding(preset.video, gpu=True) != form.encoding(preset.video, gpu=False)
@@ -156,9 +162,15 @@ def _check_output(preset: Preset, output: str) -> None:
     if output.rpartition(".")[2].lower() not in preset.extensions:
         endings = " or ".join(f".{extension}" for extension in preset.extensions)
         _refuse("output_filename", f"The output of {preset.name} ends in {endings}, unlike {shown(output)}.")
-    if preset.looks and (names.is_pattern(output) or len(output) > MOST_NAME):
-        message = f"The output of {preset.name} needs a name without % and of at most {MOST_NAME} characters"
+    look = look_of(preset)
+    if names.is_pattern(output):
+        _refuse("output_filename", f"The output of {preset.name} is one file: give it a name without %.")
+    if look and look.others and len(output) > MOST_NAME:
+        message = f"The output of {preset.name} needs a name of at most {MOST_NAME} characters"
         _refuse("output_filename", f"{message}, as others may be called after it.")
+    if "#" in output and output.lower().endswith(".m3u8"):
+        message = f"The output of {preset.name} needs a name without #, which ends a file's name in a playlist."
+        _refuse("output_filename", message)
 
 
 def _chosen(preset: Preset, given: Mapping[str, Any]) -> dict[str, str]:
@@ -192,7 +204,7 @@ _A = {"integer": "a whole number", "number": "a number", "bitrate": "a bit rate 
 
 
 def _shown_bound(parameter: Parameter, bound: Number) -> str:
-    return f"{bound / 1000:g}k" if parameter.type == "bitrate" else form.plain(bound)
+    return form.kilobits(bound) if parameter.type == "bitrate" else form.plain(bound)
 
 
 def _refuse(field: str, message: str, **details: Any) -> NoReturn:

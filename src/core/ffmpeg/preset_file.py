@@ -21,6 +21,7 @@ from core.ffmpeg.preset import (
     GIVEN,
     QUALITY,
     TYPES,
+    Made,
     Parameter,
     Preset,
     PresetInvalid,
@@ -67,19 +68,25 @@ def read(name: str, text: str) -> Preset:
 def prove(preset: Preset) -> None:
     """Raise PresetInvalid unless its command may run, with the defaults and with each bound, on either worker, and
     whatever it finds the source to be."""
+    try:
+        for text, written in _commands(preset):
+            validate.check(text, input_names=["input.mp4"], output_names=written)
+    except CommandNotAllowed as refusal:
+        raise PresetInvalid(f"its command may not run: {refusal.message}") from None
+    except InvalidArgument as refusal:
+        raise PresetInvalid(refusal.message) from None
+    except (TypeError, AttributeError, ArithmeticError) as fault:
+        raise PresetInvalid(f"a field is of the wrong kind: {fault}") from None
+
+
+def _commands(preset: Preset) -> Iterator[Made]:
     output = f"output.{preset.extensions[0]}"
     sources = (None, *(SOURCES if preset.looks else ()))
     for given in ({}, *_bounds(preset)):
         for gpu, media in ((gpu, media) for gpu in (False, True) for media in sources):
-            try:
-                first = measuring(preset, given, source="input.mp4", output=output)
-                second = made(preset, given, source="input.mp4", output=output, gpu=gpu, media=media)
-                for text, written in filter(None, (first, second)):
-                    validate.check(text, input_names=["input.mp4"], output_names=written)
-            except CommandNotAllowed as refusal:
-                raise PresetInvalid(f"its command may not run: {refusal.message}") from None
-            except InvalidArgument as refusal:
-                raise PresetInvalid(refusal.message) from None
+            if first := measuring(preset, given, source="input.mp4", output=output):
+                yield first
+            yield made(preset, given, source="input.mp4", output=output, gpu=gpu, media=media)
 
 
 def _preset(name: str, data: Mapping[str, Any]) -> Preset:

@@ -14,8 +14,13 @@ from core.task import Media, Recipe
 
 
 def of(made: Preset, given: Mapping[str, Any], *, gpu: bool) -> Recipe | None:
-    """None for a preset whose command is known without the source."""
+    """None for a preset that does not look at the source."""
     return Recipe(preset=made.name, text=made.text, parameters=dict(given), gpu=gpu) if made.looks else None
+
+
+def depends(recipe: Recipe) -> bool:
+    """Whether the command depends on what the source is."""
+    return preset.depends(preset_file.read(recipe.preset, recipe.text))
 
 
 def command(

@@ -3,9 +3,10 @@
 What is not told is None; nothing is guessed. What is made of it is for looks.py and the modules that it names.
 """
 
-from core.ffmpeg.expect import IMAGES, MOST_FRAMES_PER_SECOND
+from core.ffmpeg.expect import IMAGES
 from core.task import Media, Stream
 
+LEAST_OF_A_COVER = 1_000  # frames in a second: what is told of a cover is its time base, and no camera is so fast
 LEAST_BIT_RATE = 1_000  # below, somebody counted something else
 
 
@@ -16,6 +17,12 @@ def picture(media: Media) -> Stream | None:
 
 def sound(media: Media) -> Stream | None:
     return next((stream for stream in media.streams if stream.type == "audio"), None)
+
+
+def lasts(media: Media, seconds: float) -> bool:
+    """Whether it is so long, or may be, as it does not tell; one picture is not."""
+    length = media.duration_seconds
+    return not media.container.endswith("_pipe") if length is None else length >= seconds
 
 
 def lines(stream: Stream) -> int | None:
@@ -38,7 +45,7 @@ def bit_rate(media: Media) -> int | None:
 def _moves(stream: Stream) -> bool:
     if stream.frame_rate is None:
         return stream.codec not in IMAGES
-    return 0 < stream.frame_rate <= MOST_FRAMES_PER_SECOND
+    return 0 < stream.frame_rate < LEAST_OF_A_COVER
 
 
 def _aspect(ratio: str | None) -> float:

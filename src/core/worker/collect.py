@@ -61,7 +61,7 @@ def collect(folder: Path, declared: Sequence[str], *, examine: Examine) -> list[
     ranks = {name: _rank(name, declared) for name in names}
     for rank, output in enumerate(declared):
         if rank not in ranks.values():
-            raise _missing(output, f"The command ended without an error but did not write {output}.")
+            raise _missing(output, f"The command ended without an error but did not write {output}; check -ss and -t.")
     return [_finished(folder / name, name, rank, examine=examine) for name, rank in ranks.items()]
 
 

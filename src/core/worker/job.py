@@ -302,7 +302,8 @@ def _made(
         said = transcode.run(first, on_progress=follow, journal=journal, stop=worker.stop)
         sandbox.clear(wanted.folder)
     command = planned.made(task, task.recipe, wanted.media, said)
-    reporter.made(command.text)
+    if command.text != task.command:
+        reporter.made(command.text)
     return replace(wanted, command=command), runs
 
 

@@ -147,7 +147,8 @@ def shown_settings(settings: Settings, stored: Stored) -> LiveSettings:
     holds = applied(settings, stored)
 
     def shown(name: str) -> Setting:
-        return Setting(value=getattr(holds, name), source="stored" if name in stored.values else "environment")
+        value = getattr(holds, name)
+        return Setting(value=value, source="stored" if stored.values.get(name) == value else "environment")
 
     return LiveSettings(
         default_preset=shown("default_preset"),

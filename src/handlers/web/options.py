@@ -154,7 +154,7 @@ class Presets(Wire):
 
 
 def shown_presets(found: Mapping[str, "DomainPreset"]) -> Presets:
-    from core.ffmpeg.preset import uses_card
+    from core.ffmpeg.preset import depends, uses_card
 
     return Presets(
         presets=tuple(
@@ -163,7 +163,7 @@ def shown_presets(found: Mapping[str, "DomainPreset"]) -> Presets:
                 summary=preset.summary,
                 extensions=preset.extensions,
                 gpu=uses_card(preset),
-                looks=preset.looks,
+                looks=preset.looks if depends(preset) else None,
                 parameters=tuple(Parameter.model_validate(one) for one in preset.parameters),
             )
             for preset in found.values()
