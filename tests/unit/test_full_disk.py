@@ -36,7 +36,8 @@ def test_another_fault_of_the_file_is_none_of_the_callers(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("free_bytes", "says"), [(64 * 1024**2, "a folder with 0.1 GB free"), (56_812_345_678, "a folder with 56.8 GB free")]
+    ("free_bytes", "says"),
+    [(64 * 1024**2, "a folder with 0.1 GB free"), (56_812_345_678, "a folder with 56.8 GB free")],
 )
 def test_room_for_outputs_is_told(free_bytes: int, says: str) -> None:
     assert room(free_bytes) == says
