@@ -76,7 +76,7 @@ def test_what_is_tried_again_is_told() -> None:
     (listed,) = re.findall(r"a failure that may pass \((.*?)\) is tried again", " ".join(README.split()))
     twice, once = listed.split(", and once ")
 
-    codes = {code: 2 for code in re.findall(r"`(\w+)`", twice)} | {code: 1 for code in re.findall(r"`(\w+)`", once)}
+    codes = dict.fromkeys(re.findall(r"`(\w+)`", twice), 2) | dict.fromkeys(re.findall(r"`(\w+)`", once), 1)
     assert codes == {code: number for code, number in RETRIES.items() if number and code is not FailureCode.WORKER_LOST}
 
 

@@ -94,7 +94,7 @@ class Reporter:
         self._news.set()
 
     def settle(self, move: Callable[[Task, Timings], Task]) -> Task:
-        """Write how the task leaves this worker, with its last word. Raises Stopped when it is no longer ours to say."""
+        """Write how the task leaves this worker, and its last report. Raises Stopped when it is not ours to say."""
         self._close()
         with self._lock:
             timings = self._timings_now()
