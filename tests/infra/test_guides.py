@@ -123,6 +123,20 @@ def test_what_it_costs_at_rest_adds_up() -> None:
     assert f"between {free / 100:.2f} and {all_.strip('*')} $" in README
 
 
+def test_every_alarm_leads_to_what_to_do() -> None:
+    table = section(OPERATORS, "When something is wrong").partition("| alarm |")[2].partition("\n\n")[0]
+    told = [name for cells in rows(table) for name in re.findall(r"`(\w+)`", cells[0])]
+    resources = Stack({}).template["Resources"].items()
+
+    assert sorted(told) == sorted(name for name, one in resources if one["Type"] == "AWS::CloudWatch::Alarm")
+
+
+def test_every_variable_of_compose_is_told() -> None:
+    guide, compose = ((ROOT / "container" / name).read_text() for name in ("README.md", "compose.yaml"))
+
+    assert set(re.findall(r"\$\{([A-Z_]+)", compose)) <= set(re.findall(r"`([A-Z_]+)`", guide))
+
+
 def slugs(text: str) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
