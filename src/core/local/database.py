@@ -16,6 +16,7 @@ from core.errors import InternalError, ServiceUnavailable
 
 # How long a write waits for another process's; each takes milliseconds.
 _BUSY_SECONDS = 20.0
+_PASSING = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
 
 
 class Database:
@@ -34,7 +35,8 @@ class Database:
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
-        """Raises what `_in_words` makes of SQLite's errors, save what the caller catches."""
+        """Raises ServiceUnavailable while the disk is full or others write, and InternalError for whatever else SQLite
+        has against it, save what the caller catches."""
         try:
             connection = self._idle.pop() if self._idle else self._open()
         except IndexError:  # another thread took the last idle one
@@ -43,7 +45,9 @@ class Database:
             yield connection
         except sqlite3.Error as error:
             connection.close()
-            raise _in_words(error) from error
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:  # the rest of it tells kinds of the same apart
+                raise ServiceUnavailable from error
+            raise InternalError("The task store cannot be used.") from error
         except BaseException:
             self._idle.append(connection)
             raise
@@ -75,12 +79,6 @@ class Database:
                 os.link(draft, self._path)
         finally:
             draft.unlink(missing_ok=True)
-
-
-def _in_words(error: sqlite3.Error) -> ServiceUnavailable | InternalError:
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        return ServiceUnavailable("The disk of this service is full: send the same again when there is room.")
-    return InternalError("The task store cannot be used.")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
