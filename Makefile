@@ -10,7 +10,7 @@ export PYTHONPATH := src:tests
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z ]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 30
 
 demo: $(VENV)/local.stamp ## transcode a real video through the API on this machine
 	@$(BIN)/python tools/demo.py
@@ -18,7 +18,8 @@ demo: $(VENV)/local.stamp ## transcode a real video through the API on this mach
 serve: $(VENV)/local.stamp ## keep the service running, by default on 127.0.0.1:8000
 	@exec $(BIN)/python -m handlers.local
 
-key: $(VENV)/local.stamp ## make an API key for NAME, and its entry for API_KEYS
+key: $(VENV)/local.stamp ## make an API key: make key NAME=alice prints it, once, and its entry for API_KEYS
+	@test -n "$(NAME)" || { echo "Whose key? make key NAME=alice, or NAME=\"alice --admin\""; exit 2; }
 	@$(BIN)/python -m handlers.keys $(NAME)
 
 test: check unit contract journey infra ## all checks and tests: what CI calls
@@ -45,7 +46,7 @@ package: $(VENV)/dev.stamp ## build the package of the Lambda functions with sam
 		$(BIN)/python -m pytest tests/package; \
 	fi
 
-bench: $(VENV)/dev.stamp ## measure the service against raw ffmpeg on this machine
+bench: $(VENV)/dev.stamp ## measure the service beside raw ffmpeg, and the command line beside curl, on this machine
 	@$(BIN)/python tools/bench.py
 	@$(BIN)/python tools/bench_batches_aws.py
 	@$(BIN)/python tools/cold_start.py

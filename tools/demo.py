@@ -31,8 +31,8 @@ def show_progress(task: dict[str, Any]) -> None:
     progress = task["progress"]
     done = progress["percent"] or 0.0
     facts = f"{done:5.1f} %  {task['stage'] or task['status']}"
-    if progress["speed"]:
-        facts += f"  {progress['fps']:.0f} fps  {progress['speed']:.1f}x"
+    facts += f"  {progress['fps']:.0f} fps" if progress["fps"] else ""
+    facts += f"  {progress['speed']:.1f}x" if progress["speed"] else ""
     line = f"  [{'#' * round(BAR * done / 100):<{BAR}}] {facts}"
     if sys.stdout.isatty():
         print(f"\r{line:<78}", end="", flush=True)
@@ -54,7 +54,7 @@ def show_result(task: dict[str, Any], fetched: int) -> None:
         else:
             print(f"  {stream['type']}: {stream['codec']}, {stream['channels']} channels, {stream['sample_rate']} Hz")
     print(f"  link:  {output['url']} ({fetched:,} bytes fetched from it)")
-    print(f"  file:  {_stored(task['task_id'], output)}")
+    print(f"  file:  {os.path.relpath(_stored(task['task_id'], output))}")
 
 
 def _stored(task_id: str, output: dict[str, Any]) -> Path:

@@ -1,5 +1,6 @@
 """What the README says of settings, codes, operations and files is what there is."""
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -56,6 +57,21 @@ def test_every_file_and_target_it_names_is_there() -> None:
     assert [path for pair in paths for path in pair if path and not (ROOT / path).exists()] == []
     makefile = (ROOT / "Makefile").read_text()
     assert targets <= set(re.findall(r"^([a-z]+)(?: [a-z ]+)?:.*##", makefile, re.MULTILINE))
-    assert set(re.findall(r"-e (events/\w+\.json)", README)) == {
+    assert set(re.findall(r"-e (events/\w+\.json)", README)) <= {
         f"events/{p.name}" for p in (ROOT / "events").iterdir()
     }
+
+
+def test_every_event_stands_beside_its_function() -> None:
+    told = {
+        function: {name.removeprefix("events/").removesuffix(".json") for name in re.findall(r"`([^`]+)`", events)}
+        for function, events in re.findall(r"^\| `(\w+Function)` \| (`events/.+) \|$", README, re.MULTILINE)
+    }
+    there = {path.stem: json.loads(path.read_text()) for path in (ROOT / "events").iterdir()}
+
+    assert told == {
+        "ApiFunction": {name for name, event in there.items() if "requestContext" in event},
+        "EventsFunction": {name for name, event in there.items() if event.get("source") == "aws.batch"},
+        "SweepFunction": {"sweep"},
+    }
+    assert set.union(*told.values()) == set(there)

@@ -161,6 +161,14 @@ def test_the_parameters_fit_the_settings() -> None:
         Settings.from_env({"LINK_TTL_SECONDS": str(parameters["LinkTtlSeconds"][bound])})
 
 
+def test_every_parameter_says_what_it_is_and_stands_in_one_group() -> None:
+    parameters = BARE.template["Parameters"]
+    groups = BARE.template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+
+    assert sorted(name for group in groups for name in group["Parameters"]) == sorted(parameters)
+    assert [name for name, parameter in parameters.items() if not parameter.get("Description")] == []
+
+
 @pytest.mark.parametrize("text", ["", "media-out", "media-out,partner.bucket-1/incoming/a_b.c,x.y/ü"])
 def test_destinations_that_can_be_deployed_can_be_read(text: str) -> None:
     assert re.fullmatch(BARE.template["Parameters"]["Destinations"]["AllowedPattern"], text)

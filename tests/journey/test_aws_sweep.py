@@ -30,6 +30,7 @@ from support.lambda_process import LambdaProcess
 from support.moto_server import Moto
 
 EVENTS = lambda_process.ROOT / "events"
+COSTS = (lambda_process.ROOT / "infra" / "README.md").read_text().split("\n## What it costs\n")[1].split("\n## ")[0]
 PLACEHOLDER = "00000000-0000-4000-8000-000000000000"
 
 sweep_handler = imported("handlers.sweep")
@@ -97,6 +98,17 @@ def test_the_function_sets_going_what_is_due_and_says_so(
     assert {record["task_id"] for record in records if record.get("action") == "sweep_lose"} == {
         task.task_id for task in lost
     }
+
+
+def test_at_rest_it_asks_for_what_the_costs_are_reckoned_with(aws: Moto, faults: Faults, tmp_path: Path) -> None:
+    with lambda_process.started(env(faults, aws), tmp_path, module="handlers.sweep") as function:
+        function.invoke(event("sweep"))
+    (metrics,) = [record for record in function.log() if "_aws" in record]
+    sent = len(metrics["_aws"]["CloudWatchMetrics"][0]["Metrics"])
+
+    assert set(faults.calls) == {"Query", "ListJobs"}
+    assert f"| {faults.calls['Query']} index queries of half a unit each" in COSTS
+    assert f"| {sent} metrics that the sweep sends each minute |" in COSTS
 
 
 def rows() -> list[dict[str, Any]]:

@@ -157,6 +157,8 @@ def test_metrics_can_be_read_by_prometheus(service: Service, busy: list[str]) ->
     until(lambda: statuses(service, busy).count("running") == 1)
     service.http.get("/ffmpeg/status/no-such-task")
     service.http.get("/nothing")
+    service.http.post("/ffmpeg/batches", json={})
+    service.http.delete("/ffmpeg/uploads/none")
     answer = service.http.get("/metrics")
 
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -172,6 +174,8 @@ def test_metrics_can_be_read_by_prometheus(service: Service, busy: list[str]) ->
     assert samples["transcoding_http_requests_total", "201", "register"] >= 4
     assert samples["transcoding_http_requests_total", "404", "status"] >= 1
     assert samples["transcoding_http_requests_total", "(none)", "404"] >= 1
+    assert samples["transcoding_http_requests_total", "400", "register_batch"] == 1
+    assert samples["transcoding_http_requests_total", "404", "delete_upload"] == 1
     assert samples["transcoding_http_request_duration_seconds_count", "register"] >= 4
     assert {name for name, *_ in samples} >= {"transcoding_workers", "transcoding_disk_free_bytes"}
     assert all("no-such-task" not in "".join(labels) for labels in samples)

@@ -118,6 +118,20 @@ def test_settle_writes_the_end_with_the_time_of_each_stage(store: CountingStore,
     assert task.timings.upload_seconds >= 0  # type: ignore[operator]
 
 
+def test_settle_has_the_last_progress_though_it_came_a_moment_ago(store: CountingStore, claimed: Task) -> None:
+    with reporter(store, claimed, every=60) as reporting:
+        reporting.progressed(Progress(percent=40.0, frame=100, speed=2.0))
+        eventually(lambda: store.get(claimed.task_id).progress.frame == 100)
+        reporting.progressed(Progress(percent=99.9, frame=250, speed=1.5, eta_seconds=0.1))
+
+        def done(task: Task, timings: Timings) -> Task:
+            return moves.complete(task, now=now(), fence=1, outputs=(), output_count=0, timings=timings)
+
+        task = reporting.settle(done)
+
+    assert task.progress == Progress(percent=100.0, frame=250, speed=1.5, eta_seconds=0.0)
+
+
 def test_settle_decides_anew_when_the_row_changed_under_it(store: CountingStore, claimed: Task) -> None:
     with reporter(store, claimed) as reporting:
         # given somebody else's harmless write

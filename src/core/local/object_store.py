@@ -25,6 +25,7 @@ from core.ports import StoredObject
 
 _SECRET_BYTES = 32
 _PIECE_BYTES = 1024**2
+_LEAST_FREE_BYTES = 64 * 1024**2  # below, next to nothing could be stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,13 @@ class FoundFile:
     path: Path
     content_type: str
     sha256: str
+
+
+def room(free_bytes: int) -> str:
+    """What health says of a folder with so much room. Raises InternalError where it is as good as full."""
+    if free_bytes < _LEAST_FREE_BYTES:
+        raise InternalError(f"The disk is full: {free_bytes / 1e6:.1f} MB are free.")
+    return f"a folder with {free_bytes / 1e9:.1f} GB free"
 
 
 class FolderObjectStore:
@@ -129,7 +137,7 @@ class FolderObjectStore:
             raise InternalError("The folder for outputs cannot be used.") from error
         if not os.access(self._files, os.W_OK) or not os.access(self._about, os.W_OK):
             raise InternalError("The folder for outputs cannot be written to.")
-        return f"a folder with {free / 1e9:.1f} GB free"
+        return room(free)
 
     def _find(self, key: str) -> FoundFile | None:
         folder, name = _split(key)

@@ -94,13 +94,13 @@ class Reporter:
         self._news.set()
 
     def settle(self, move: Callable[[Task, Timings], Task]) -> Task:
-        """Write how the task leaves this worker. Raises Stopped when it is no longer ours to say."""
+        """Write how the task leaves this worker, and its last report. Raises Stopped when it is not ours to say."""
         self._close()
         with self._lock:
             timings = self._timings_now()
         for attempt in range(SETTLE_ATTEMPTS):
             try:
-                return self._write(lambda task: move(self._noted(task), timings))
+                return self._write(lambda task: move(self._report(task), timings))
             except _NO_LONGER_OURS as error:
                 return self._as_recorded(error)
             except TaskChanged:

@@ -113,8 +113,9 @@ def _declared_bytes(headers: Headers) -> int:
 
 
 def _operation(scope: Scope) -> str:
-    """The operation's name; never anything that the caller has made up, which could be anything and any number."""
-    return getattr(scope.get("route"), "name", "(none)")
+    """The operation's name in the API's description; never anything that the caller has made up, of any number."""
+    route = scope.get("route")
+    return str(getattr(route, "operation_id", None) or getattr(route, "name", "(none)"))
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:

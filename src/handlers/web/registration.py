@@ -42,8 +42,9 @@ class Registration(Wire):
         default=None, description="What the preset leaves open; each has a default."
     )
     input_files: InputFiles = Field(
-        description="Each name in the command, and the URL its bytes come from: http, https, or s3 of a listed bucket. "
-        "Empty only when all that the command reads is made by `-f lavfi`."
+        description="Each name in the command, and the URL its bytes come from: http, https, or `upload:ID`; where the "
+        "operator lists some, s3 of a bucket or file of a folder. Empty only when all that the command reads is made "
+        "by `-f lavfi`."
     )
     output_filename: str | None = Field(default=None, description="The one file that the command writes.")
     output_files: Annotated[list[str], Field(min_length=1, max_length=MAX_FILES)] | None = Field(

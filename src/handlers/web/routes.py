@@ -247,7 +247,11 @@ def poll_seconds(task: Task, *, now: datetime, usual: int) -> int:
     return max(usual, min(left, MAX_POLL_SECONDS))
 
 
-def install(app: FastAPI, operations: Operations, *, words: Callable[[str], dict[str, Any]] = lambda _: {}) -> None:
+def _name_only(operation_id: str) -> dict[str, Any]:
+    return {"operation_id": operation_id}
+
+
+def install(app: FastAPI, operations: Operations, *, words: Callable[[str], dict[str, Any]] = _name_only) -> None:
     """Let `app` answer with the operations. `words` gives what a description says of each, by its name."""
     # On the application itself: FastAPI matches the routes of an included router at more cost.
     add: Callable[..., Any] = app.add_api_route
