@@ -186,7 +186,7 @@ def test_refusal_of_a_command_lists_all_that_is_wrong(api: Api, call: Call) -> N
             "The folder none is not there: make it first.",
         ),
         (("run", "-i", "https://a.example/a.mov", "--output", "there.mp4"), "there.mp4 is there already"),
-        (("run", "-i", "there.mp4", "--output", "./there.mp4", "--force"), "there.mp4 is the input"),
+        (("run", "-i", "there.mp4", "--output", "./there.mp4", "--force"), "there.mp4 is an input"),
         (("run", "-i", "https://a.example/a.mov", "--output", "."), "is a folder"),
         (("run", "-i", "https://a.example/a.mov", "--output", "o.mp4", "-o", "x"), "give it as NAME=VALUE"),
         (("run", "-i", "https://a.example/a", "--output", "o.mp4", "--server", "nonsense"), "http://HOST:PORT"),
@@ -249,7 +249,7 @@ def test_server_and_key_are_taken_from_flags_then_environment_then_file(
     [
         ("server = ", "is no TOML"),
         ("colour = 1", "'colour' is no setting and no command"),
-        ("[run]\nnonsense = 1", "[run] has no flag 'nonsense'"),
+        ("[run]\nnonsense = 1", "[run] takes no 'nonsense'"),
     ],
 )
 def test_configuration_that_is_wrong_is_said(call: Call, text: str, words: str) -> None:

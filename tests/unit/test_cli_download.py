@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from handlers.client import download
-from handlers.client.api import Api
+from handlers.client.api import Api, Patience
 from handlers.client.faults import Fault, Interrupted, TaskFailed, Unreachable, Usage
 from handlers.client.run import check_free, collect, places
 from support import api_server, client
@@ -99,8 +99,9 @@ def test_download_that_is_always_cut_is_given_up(scene: Scene) -> None:
             link=lambda: "",
             force=False,
             stop=scene.api.stop,
+            say=scene.said.append,
             seen=lambda done, total: None,
-            tries=2,
+            patience=Patience(tries=4, seconds=0),
         )
 
     assert fault.value.code == "DOWNLOAD_CUT"

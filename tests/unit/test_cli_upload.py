@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from handlers.client import upload
-from handlers.client.api import Api
+from handlers.client.api import Api, Patience
 from handlers.client.faults import Fault, Interrupted, Refused, Unreachable, Usage
 from support import client
 from support.upload_front import UploadFront, before
@@ -99,7 +99,7 @@ def test_part_that_never_arrives_is_given_up_and_all_is_deleted(front: UploadFro
     front.faults.cut_parts = Counter({4: 99})
 
     with pytest.raises(Unreachable) as fault:
-        upload.send(api, file, seen=lambda done, total: None, tries=2)
+        upload.send(api, file, seen=lambda done, total: None, patience=Patience(tries=3, seconds=0))
 
     assert fault.value.code == "UPLOAD_FAILED"
     assert front.uploads == {}

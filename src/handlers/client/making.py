@@ -1,6 +1,7 @@
 """The commands that have something transcoded: run, batch, submit, validate."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from handlers.client import flags, words
-from handlers.client.faults import DONE, HOPELESS, REFUSED, TASK_FAILED, Usage
+from handlers.client.faults import DONE, HOPELESS, REFUSED, TASK_FAILED, Fault, Interrupted, Usage
 from handlers.client.request import INPUT, OUTPUT, Order, Source, Wish, order, target_for
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def run(
     from handlers.client.progress import board
     from handlers.client.run import carry_out, check_possible
 
-    check_possible(asked, force=force)
+    check_possible([asked], force=force)
     with board(as_json=way.as_json, quiet=quiet) as shown:
         row = shown.row(asked.label)
         with flags.service(way, say=shown.say, own=True) as api:
@@ -88,8 +89,7 @@ def batch(
     from handlers.client.progress import board
     from handlers.client.run import check_possible
 
-    for one in wanted:
-        check_possible(one, force=force)
+    check_possible(wanted, force=force)
     items: list[Item] = []
     if wanted:
         with board(as_json=way.as_json, quiet=quiet) as shown, flags.service(way, say=shown.say, own=True) as api:
@@ -130,10 +130,15 @@ def submit(
         check_inputs(one)
     tasks = []
     with board(as_json=way.as_json, quiet=quiet) as shown, flags.service(way, say=shown.say) as api:
-        for one in orders:
-            row = shown.row(one.label)
-            tasks.append(begin(api, one, row=row))
-            shown.finish(row, tasks[-1]["task_id"])
+        try:
+            for one in orders:
+                row = shown.row(one.label)
+                tasks.append(begin(api, one, row=row))
+                shown.finish(row, tasks[-1]["task_id"])
+        except (Fault, Interrupted) as ended:
+            if len(orders) > 1:
+                ended.details["submitted"] = [task["task_id"] for task in tasks]
+            raise
     if way.as_json:
         flags.show(way, {"tasks": tasks}, "")
 
@@ -165,7 +170,7 @@ def _many(wish: Wish, texts: Sequence[str], pattern: str) -> list[Order]:
         order(wish, [source], [target_for(pattern, source, number)]) for number, source in enumerate(sources, start=1)
     ]
     targets = [target for one in orders for target in one.targets.values()]
-    if twice := {str(target) for target in targets if targets.count(target) > 1}:
+    if twice := [str(target) for target, count in Counter(targets).items() if count > 1]:
         raise Usage(f"Two results would be {min(twice)}; put {{stem}} or {{number}} into --output.")
     return orders
 
