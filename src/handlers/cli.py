@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from handlers.client import commands, config, making, signals, words
-from handlers.client.faults import INTERRUPTED, Fault, Interrupted, Usage
+from handlers.client.faults import INTERRUPTED, Fault, Interrupted, Unreachable, Usage
 
 COMMANDS = (
     making.run,
@@ -63,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(Usage(error.format_message(), details={"usage": usage} if usage else {}), given)
     except Fault as fault:
         return _failed(fault, given)
+    except KeyError as lacking:
+        said = f"The service's answer has no {lacking}: it is of another version than this command; update the older."
+        return _failed(Unreachable(said, code="NOT_THE_SERVICE"), given)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _failed(Fault(f"{where}{error.strerror or error}."), given)

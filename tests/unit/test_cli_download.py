@@ -101,7 +101,7 @@ def test_download_that_is_always_cut_is_given_up(scene: Scene) -> None:
             stop=scene.api.stop,
             say=scene.said.append,
             seen=lambda done, total: None,
-            patience=Patience(tries=4, seconds=0),
+            patience=Patience(tries=2, seconds=0),
         )
 
     assert fault.value.code == "DOWNLOAD_CUT"
@@ -182,6 +182,17 @@ def test_outputs_without_a_place_go_beside_the_first() -> None:
     ]
 
 
+def test_outputs_of_a_pattern_go_where_it_was_wanted() -> None:
+    outputs = [output("a.mp4"), output("t_001.jpg"), output("t_12.jpg"), output("t_x.jpg")]
+
+    assert [str(path) for path, _ in places(outputs, {"a.mp4": Path("a.mp4"), "t_%03d.jpg": Path("t/T %03d.jpg")})] == [
+        "a.mp4",
+        "t/T 001.jpg",
+        "t/T 12.jpg",
+        "t_x.jpg",
+    ]
+
+
 @pytest.mark.parametrize("name", ["../o.mp4", "/etc/passwd", "a/../../o.mp4", ""])
 def test_output_whose_name_leads_elsewhere_is_refused(name: str) -> None:
     with pytest.raises(Fault, match="no name for a file here"):
@@ -193,6 +204,13 @@ def test_outputs_that_are_deleted_are_said_to_be(scene: Scene) -> None:
         collect(scene.api, {**scene.task, "outputs": []}, {}, row=scene.row, force=False)
 
     assert fault.value.code == "RESULT_GONE"
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(Usage, match="is no file that could be replaced"):
+        check_free([tmp_path / "pipe"], force=True)
 
 
 def test_pattern_is_there_when_one_of_its_files_is(tmp_path: Path) -> None:

@@ -90,7 +90,10 @@ class Api:
         return link
 
     def log(self, task_id: str) -> str:
-        return self._ask("GET", f"log/{_id(task_id)}").text
+        answer = self._ask("GET", f"log/{_id(task_id)}")
+        if not answer.headers.get("Content-Type", "").startswith("text/plain"):
+            raise _strange(self.server, answer)
+        return answer.text
 
     def tasks(self, *, status: str | None, limit: int, cursor: str | None) -> Json:
         asked = {"status": status, "limit": limit, "cursor": cursor}

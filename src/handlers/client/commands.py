@@ -71,7 +71,12 @@ def list_tasks(*, way: flags.Way, in_status: str | None, limit: int) -> None:
 
 @click.command()
 @_TASK
-@click.option("--output", metavar="FILE", help="Where the first output goes; the others go beside it.")
+@click.option(
+    "--output",
+    type=click.Path(readable=False),
+    metavar="FILE",
+    help="Where the first output goes; the others go beside it.",
+)
 @click.option("--link", is_flag=True, help="Print links in the place of fetching.")
 @flags.of_progress
 @flags.of_service

@@ -42,13 +42,12 @@ def is_loopback(url: str) -> bool:
 
 def absent(server: str, error: httpx.RequestError) -> Unreachable:
     """That the service did not answer, and why."""
-    why = "cannot be reached"
-    if isinstance(error, httpx.TimeoutException):
-        why = "does not answer in time"
-    elif "CERTIFICATE_VERIFY_FAILED" in str(error):
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
         why = "has a certificate that is not trusted here (SSL_CERT_FILE may name another authority)"
-    way = " by way of the environment's proxy (NO_PROXY excepts hosts)" if _by_proxy(server) else ""
-    return Unreachable(f"The service at {server} {why}{way}.", passing=True)
+    else:
+        why = "does not answer in time" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
+        why += " by way of the environment's proxy (NO_PROXY excepts hosts)" if _by_proxy(server) else ""
+    return Unreachable(f"The service at {server} {why}.", passing=True)
 
 
 def _by_proxy(url: str) -> bool:

@@ -16,8 +16,9 @@ from handlers.client.request import INPUT, OUTPUT, Order, Source, Wish, order, t
 if TYPE_CHECKING:
     from handlers.client.batch import Item
 
+_FILE = click.Path(readable=False)  # so that shells complete it
 _INPUT = click.option(
-    "-i", "--input", "inputs", multiple=True, metavar="[NAME=]FILE|URL", help="What is read; repeatable."
+    "-i", "--input", "inputs", type=_FILE, multiple=True, metavar="[NAME=]FILE|URL", help="What is read; repeatable."
 )
 
 
@@ -27,7 +28,7 @@ def _orders(given: dict[str, Any], inputs: Sequence[str], outputs: Sequence[str]
 
 @click.command()
 @_INPUT
-@click.option("--output", "outputs", multiple=True, metavar="FILE", help="Where a result goes; repeatable.")
+@click.option("--output", "outputs", type=_FILE, multiple=True, metavar="FILE", help="Where a result goes; repeatable.")
 @flags.of_transcode
 @flags.of_progress
 @flags.of_service
@@ -55,9 +56,13 @@ def run(
 
 
 @click.command()
-@click.argument("sources", nargs=-1, metavar="[FILE|URL|GLOB]...")
-@click.option("--list", "list_file", metavar="FILE", help="A file with one of these on each line; - is stdin.")
-@click.option("--output", "pattern", required=True, metavar="PATTERN", help="Such as 'out/{stem}.mp4'; also {number}.")
+@click.argument("sources", type=_FILE, nargs=-1, metavar="[FILE|URL|GLOB]...")
+@click.option(
+    "--list", "list_file", type=_FILE, metavar="FILE", help="A file with one of these on each line; - is stdin."
+)
+@click.option(
+    "--output", "pattern", type=_FILE, required=True, metavar="PATTERN", help="Such as 'out/{stem}.mp4'; also {number}."
+)
 @click.option("-j", "--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="How many at a time.")
 @click.option("--skip-existing", is_flag=True, help="Leave out those whose result is there.")
 @flags.of_transcode
@@ -98,10 +103,14 @@ def batch(
 
 
 @click.command()
-@click.argument("sources", nargs=-1, metavar="[FILE|URL|GLOB]...")
+@click.argument("sources", type=_FILE, nargs=-1, metavar="[FILE|URL|GLOB]...")
 @_INPUT
-@click.option("--list", "list_file", metavar="FILE", help="A file with one source on each line; - is stdin.")
-@click.option("--output", "outputs", multiple=True, required=True, metavar="NAME", help="The results' names.")
+@click.option(
+    "--list", "list_file", type=_FILE, metavar="FILE", help="A file with one source on each line; - is stdin."
+)
+@click.option(
+    "--output", "outputs", type=_FILE, multiple=True, required=True, metavar="NAME", help="The results' names."
+)
 @flags.of_transcode
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @flags.of_service
@@ -145,7 +154,7 @@ def submit(
 
 @click.command()
 @_INPUT
-@click.option("--output", "outputs", multiple=True, metavar="NAME", help="A result's name; repeatable.")
+@click.option("--output", "outputs", type=_FILE, multiple=True, metavar="NAME", help="A result's name; repeatable.")
 @flags.of_transcode
 @flags.of_service
 def validate(*, way: flags.Way, inputs: Sequence[str], outputs: Sequence[str], **given: Any) -> int:

@@ -4,12 +4,12 @@ What was begun on the service is ended when it is interrupted: the task is cance
 service is lost on the way, or a result cannot be stored here, the task's id is in the fault, and nothing is undone.
 """
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryFile
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -225,11 +225,19 @@ def check_possible(orders: Sequence[Order], *, force: bool) -> None:
     for target in targets:
         if not target.parent.is_dir():
             raise Usage(f"The folder {target.parent} is not there: make it first.")
-        if not os.access(target.parent, os.W_OK | os.X_OK):
-            raise Usage(f"The folder {target.parent} cannot be written to: give another one.")
         if target.exists() and _identity(target) in inputs:
             raise Usage(f"{target} is an input; give --output another name.")
+    for folder in {target.parent for target in targets}:
+        _check_writable(folder)
     check_free(targets, force=force)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise Usage(f"The folder {folder} cannot be written to: {error.strerror}.") from error
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -101,6 +101,7 @@ class _Sending:
     patience: Patience
     parts: dict[int, Json] = field(init=False)
     sent: dict[int, int] = field(default_factory=dict, init=False)
+    told: bool = field(default=False, init=False)
     lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     over: Stop = field(default_factory=Stop, init=False)
 
@@ -161,11 +162,17 @@ class _Sending:
             if tried == 1:  # the sending itself may have taken long
                 since = time.monotonic()
             elif tried == TOLD:
-                self.api.say(f"{fault} Trying again for {self.patience.seconds:.0f} s.")
+                self._say_once(f"{fault} Trying again for {self.patience.seconds:.0f} s.")
             if self.patience.is_over(tried, since=since):
                 said = f"The file could not be sent, in {tried} tries. {fault}"
                 raise Unreachable(said, code="UPLOAD_FAILED")
             self.over.wait(pause)
+
+    def _say_once(self, text: str) -> None:
+        with self.lock:
+            known, self.told = self.told, True
+        if not known:
+            self.api.say(text)
 
     def _put(self, http: httpx.Client, part: Json) -> str | None:
         """Why it is to be sent again, if it is."""
