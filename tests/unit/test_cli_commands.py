@@ -239,8 +239,6 @@ def test_refusal_of_a_command_lists_all_that_is_wrong(api: Api, call: Call) -> N
         (("run", "-i", "https://a.example/a.mov", "--output", "there.mp4"), "there.mp4 is there already"),
         (("run", "-i", "there.mp4", "--output", "./there.mp4", "--force"), "there.mp4 is an input"),
         (("run", "-i", "https://a.example/a.mov", "--output", "."), "is a folder"),
-        (("run", "-i", "https://a.example/a.mov", "--output", "/proc/o.mp4"), "/proc cannot be written to"),
-        (("batch", "x.mp4", "1.mp4", "--output", "{number}.mp4", "--force"), "1.mp4 is an input"),
         (("list", "--key", "\u00e9"), "The key has characters that no key has"),
         (("list", "--server", "http://a b"), "http://HOST:PORT"),
         (("list", "--server", "http://..:80"), "http://HOST:PORT"),
@@ -257,8 +255,7 @@ def test_refusal_of_a_command_lists_all_that_is_wrong(api: Api, call: Call) -> N
 def test_what_cannot_be_meant_is_2_and_nothing_is_done(
     api: Api, call: Call, arguments: tuple[str, ...], words: str
 ) -> None:
-    for name in ("there.mp4", "x.mp4", "1.mp4"):
-        Path(name).write_bytes(CONTENT)
+    Path("there.mp4").write_bytes(CONTENT)
 
     code, out, err = call(*arguments)
 

@@ -15,7 +15,8 @@ import pytest
 from handlers.client import download
 from handlers.client.api import Api, Patience
 from handlers.client.faults import Fault, Interrupted, TaskFailed, Unreachable, Usage
-from handlers.client.run import check_free, collect, places
+from handlers.client.request import Source, Wish, order
+from handlers.client.run import check_free, check_possible, collect, places
 from support import api_server, client
 from support.upload_front import UploadFront, before
 
@@ -211,6 +212,25 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
 
     with pytest.raises(Usage, match="is no file that could be replaced"):
         check_free([tmp_path / "pipe"], force=True)
+
+
+def test_folder_that_cannot_be_written_to_is_seen_before_any_work() -> None:
+    wanted = order(Wish(), [Source.read("https://a.example/a.mov")], [Path("/proc/o.mp4")])
+
+    with pytest.raises(Usage, match="The folder /proc cannot be written to: "):
+        check_possible([wanted], force=False)
+
+
+def test_input_of_another_order_is_never_overwritten(tmp_path: Path) -> None:
+    for name in ("1.mp4", "2.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    orders = [
+        order(Wish(), [Source.read(f"{tmp_path}/{read}.mp4")], [tmp_path / f"{written}.mp4"])
+        for read, written in ((2, 1), (1, 3))
+    ]
+
+    with pytest.raises(Usage, match=r"1\.mp4 is an input"):
+        check_possible(orders, force=True)
 
 
 def test_pattern_is_there_when_one_of_its_files_is(tmp_path: Path) -> None:
