@@ -3,6 +3,7 @@
 Here are only its commands' names, and how it ends: every fault becomes a sentence, or JSON, and an exit code.
 """
 
+import io
 import json
 import os
 import sys
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from handlers.client import commands, config, making, signals, words
-from handlers.client.faults import INTERRUPTED, Fault, Interrupted, Usage
+from handlers.client.faults import INTERRUPTED, Fault, Interrupted, Unreachable, Usage
 
 COMMANDS = (
     making.run,
@@ -50,6 +51,8 @@ for command in COMMANDS:
 def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     signals.install()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: not every name of a file is text
     try:
         return _run(given)
     except click.exceptions.NoArgsIsHelpError as help_wanted:
@@ -60,33 +63,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(Usage(error.format_message(), details={"usage": usage} if usage else {}), given)
     except Fault as fault:
         return _failed(fault, given)
+    except KeyError as lacking:
+        said = f"The service's answer has no {lacking}: it is of another version than this command; update the older."
+        return _failed(Unreachable(said, code="NOT_THE_SERVICE"), given)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _failed(Fault(f"{where}{error.strerror or error}."), given)
     except Interrupted as interrupted:
-        return _interrupted(interrupted.number, given)
+        return _interrupted(interrupted, given)
 
 
 def _run(given: list[str]) -> int:
-    flags = {name: [one.name or "" for one in command.params] for name, command in cli.commands.items()}
-    assumed = config.defaults(config.place(os.environ), flags)
+    flags = {name: _flags(command) for name, command in cli.commands.items()}
+    assumed = config.defaults(os.environ, flags)
     ended = cli.main(given, prog_name=config.NAME, standalone_mode=False, default_map=assumed)
     return ended if isinstance(ended, int) else 0
 
 
+def _flags(command: click.Command) -> dict[str, str]:
+    """What the command calls the value of each flag, by what the flag is called where it is typed."""
+    options = [one for one in command.params if isinstance(one, click.Option) and one.name != "as_json"]
+    return {max(one.opts, key=len).removeprefix("--"): one.name or "" for one in options}
+
+
 def _failed(fault: Fault, given: Sequence[str]) -> int:
     if "--json" in given:
-        click.echo(json.dumps(fault.shown(), ensure_ascii=False))
+        _say(json.dumps(fault.shown(), ensure_ascii=False))
     else:
-        click.echo(f"{config.NAME}: {words.fault(fault.message, fault.details)}", err=True)
+        _say(f"{config.NAME}: {words.fault(fault.message, fault.details)}", err=True)
     return fault.exit_code
 
 
-def _interrupted(number: int, given: Sequence[str]) -> int:
-    code = INTERRUPTED + number
+def _interrupted(interrupted: Interrupted, given: Sequence[str]) -> int:
+    code = INTERRUPTED + interrupted.number
     if "--json" in given:
-        shown = {"error": {"code": "INTERRUPTED", "message": "Interrupted.", "details": {}}, "exit_code": code}
-        click.echo(json.dumps(shown))
+        error = {"code": "INTERRUPTED", "message": "Interrupted.", "details": interrupted.details}
+        _say(json.dumps({"error": error, "exit_code": code}))
     else:
-        click.echo("Interrupted.", err=True)
+        _say("Interrupted.", err=True)
     return code
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    try:
+        click.echo(text, err=err)
+    except OSError:  # nobody reads it, nor what Python would still write when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2 if err else 1)
 
 
 if __name__ == "__main__":

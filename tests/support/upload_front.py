@@ -63,6 +63,7 @@ class Faults:
     hung: bool = False  # no answer while this is so
     no_uploads: bool = False  # as a service that is older
     pace: float = 0  # bytes a second
+    lost_answer: str = ""  # the next request for this path is passed on, and its answer lost
 
 
 class UploadFront(ThreadingHTTPServer):
@@ -236,6 +237,9 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.closing(connection):
             connection.request(self.command, self.path, body or None, headers)
             answer = connection.getresponse()
+            if path == self.server.faults.lost_answer:
+                self.server.faults.lost_answer = ""
+                raise _Gone
             if path.startswith("/files/"):
                 self._file(answer)
             else:

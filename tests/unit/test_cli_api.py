@@ -3,56 +3,22 @@
 import hashlib
 import hmac
 import json
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from handlers.client import sign, watch
-from handlers.client.api import Api, retry_after
-from handlers.client.faults import Interrupted, Refused, Unreachable
+from handlers.client.api import Api, Patience, retry_after
+from handlers.client.faults import Interrupted, Refused, Unreachable, Usage
 from support import api_server, client, signed_in
+from support.answering import OK, Answer, answering
 from support.api_server import ONE_OUTPUT
 from support.upload_front import before
-
-Answer = tuple[int, dict[str, str], str]
-OK: Answer = (200, {}, json.dumps({"items": [], "next_cursor": None}))
-
-
-@contextmanager
-def answering(*answers: Answer) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """A server that gives these answers, the last one again and again; and the headers that it got."""
-    left, got = list(answers), []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            got.append({**headers, ":method": self.command, ":path": self.path, ":body": body.decode()})
-            status, headers, text = left.pop(0) if len(left) > 1 else left[0]
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(text))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        do_POST = do_GET  # noqa: N815
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", got
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def error(code: str, message: str = "No.", **details: Any) -> str:
@@ -131,6 +97,9 @@ def test_leaving_asks_once() -> None:
         ((404, {}, "no such page"), "NOT_THE_SERVICE", "(status 404): check --server"),
         ((403, {}, '{"message": "Forbidden"}'), "NOT_THE_SERVICE", "credentials are missing"),
         ((200, {}, '{"other": 1}'), "NOT_THE_SERVICE", "not as this service does"),
+        ((502, {}, "<html>"), "UNREACHABLE", "answers with status 502: check --server, or try again later"),
+        ((429, {}, '{"message": "Too Many Requests"}'), "UNREACHABLE", "answers with status 429"),
+        ((200, {"Content-Encoding": "gzip"}, "{}"), "NOT_THE_SERVICE", "its answer cannot be read"),
         ((301, {"Location": "https://x.example/"}, ""), "NOT_THE_SERVICE", "sends us on to another address"),
         ((404, {}, error("NOT_FOUND")), "NOT_FOUND", "The service has no tasks: it is older than this command"),
         ((400, {}, error("INVALID_ARGUMENT", "limit is wrong.")), "INVALID_ARGUMENT", "limit is wrong."),
@@ -142,6 +111,78 @@ def test_what_is_no_success_is_said_in_words(answer: Answer, code: str, words: s
         listed(api)
 
     assert (fault.value.code, words in fault.value.message) == (code, True), fault.value.message
+
+
+def test_log_that_is_no_text_is_none_of_the_service() -> None:
+    with (
+        answering((200, {"Content-Type": "text/html"}, "<html>")) as (url, _),
+        client.api(url) as (api, _),
+        pytest.raises(Unreachable, match="not as this service does"),
+    ):
+        api.log("t-1")
+
+
+@pytest.mark.parametrize("task_id", ["", "..", "a/b", "a b"])
+def test_what_is_no_id_is_not_asked_for(task_id: str) -> None:
+    with answering(OK) as (url, got), client.api(url) as (api, _):
+        with pytest.raises(Usage, match="is no id of a task"):
+            api.cancel(task_id)
+        assert got == []
+
+
+def test_proxy_of_the_environment_is_used_for_what_is_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(OK) as (url, got):
+        monkeypatch.setenv("HTTP_PROXY", url)
+        with client.api("http://service.invalid") as (api, _):
+            assert listed(api) == []
+        with client.api(url) as (api, _):
+            assert listed(api) == []
+        monkeypatch.setenv("NO_PROXY", "service.invalid")
+        with client.api("http://service.invalid") as (api, _), pytest.raises(Unreachable) as fault:
+            listed(api)
+
+    path = "/ffmpeg/tasks?limit=1"
+    assert [one[":path"] for one in got] == [f"http://service.invalid{path}", path]
+    assert "proxy" not in fault.value.message
+
+
+def test_proxy_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+
+    with client.api("http://service.invalid") as (api, _), pytest.raises(Unreachable, match="the environment's proxy"):
+        listed(api)
+
+
+@pytest.mark.parametrize(
+    ("name", "proxy", "words"),
+    [("ALL_PROXY", "socks5://127.0.0.1:1", "SOCKS"), ("HTTP_PROXY", "nonsense://127.0.0.1:1", "is no proxy's URL")],
+)
+def test_proxy_that_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch, name: str, proxy: str, words: str) -> None:
+    monkeypatch.setenv(name, proxy)
+
+    with pytest.raises(Usage, match=words), client.api("http://service.invalid"):
+        pass
+    with client.api("http://127.0.0.1:1") as (api, _), pytest.raises(Unreachable):
+        listed(api)
+
+
+def test_start_is_without_the_command_line_of_httpx() -> None:
+    code = "import sys, handlers.client.api; print(sorted({'rich', 'pygments'} & set(sys.modules)))"
+
+    done = subprocess.run([sys.executable, "-P", "-c", code], env=client.environment(Path()), capture_output=True)
+
+    assert (done.stdout, done.stderr) == (b"[]\n", b"")
+
+
+def test_patience_ends_after_both_so_many_tries_and_so_long() -> None:
+    now = time.monotonic()
+    patience = Patience(tries=2, seconds=60)
+
+    assert [patience.is_over(tries, since=since) for tries, since in ((2, now), (1, now - 61), (2, now - 61))] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_wrong_key_is_told_from_none(tmp_path: Path) -> None:

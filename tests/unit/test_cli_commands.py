@@ -4,20 +4,24 @@ import json
 import os
 import re
 import signal
+import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from handlers import cli
-from handlers.client import config
+from handlers.client import config, private
 from handlers.client.faults import Fault, Refused, TaskFailed, Unreachable, Usage
 from handlers.client.signals import _ENDING
-from support import api_server, signed_in
+from support import api_server, client, signed_in
+from support.answering import answering
 from support.api_server import Api
 from support.signed_in import KEYS
+from support.upload_front import before
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTENT = b"not really a video"
@@ -94,6 +98,19 @@ def test_cancel_says_what_became_of_each(api: Api, call: Call) -> None:
     assert (code, shown["error"]["code"], shown["exit_code"]) == (4, "TASK_ENDED", 4)
 
 
+def test_cancel_goes_on_after_one_that_is_refused(api: Api, call: Call) -> None:
+    ended, live = api.registered(), api.registered()
+    call("cancel", ended)
+
+    code, shown = as_json(call("cancel", ended, live, "--json"))
+
+    assert (code, shown["error"]["code"], shown["error"]["details"]) == (4, "TASK_ENDED", {"canceled": [live]})
+    other = api.registered()
+    code, out, err = call("cancel", ended, other)
+    assert (code, out) == (4, f"{other} canceled\n")
+    assert err.startswith(f"ffmpeg-task: {ended}: ")
+
+
 def test_result_is_stored_under_its_own_name_or_another(api: Api, call: Call) -> None:
     task_id = api.registered()
     api.completed(task_id, CONTENT)
@@ -107,6 +124,19 @@ def test_result_is_stored_under_its_own_name_or_another(api: Api, call: Call) ->
     assert call("result", task_id)[0] == 2  # it is there now
     assert call("result", task_id, "--output", "b.mp4", "-q") == (0, "b.mp4: 18 bytes\n", "")
     assert call("result", task_id, "--link")[1].startswith("http://127.0.0.1")
+
+
+def test_name_that_is_no_text_is_shown_as_far_as_it_is(api: Api, call: Call) -> None:
+    task_id, name = api.registered(), os.fsdecode(b"o\xff.mp4")
+    api.completed(task_id, CONTENT)
+
+    assert call("result", task_id, "--output", name, "-q") == (0, "o\\udcff.mp4: 18 bytes\n", "")
+    code, shown = as_json(call("result", task_id, "--output", name, "-f", "--json"))
+    assert (code, shown["files"][0]["path"]) == (0, name)
+    code, shown = as_json(
+        call("submit", "-i", "https://a.example/a.mov", "--output", "o.mp4", "--metadata", f"a={name}", "--json")
+    )
+    assert (code, "no UTF-8" in shown["error"]["message"]) == (2, True)
 
 
 def test_result_before_the_end_is_not_ready(api: Api, call: Call) -> None:
@@ -145,6 +175,27 @@ def test_submit_registers_and_executes_and_prints_ids(api: Api, call: Call) -> N
     code, shown = as_json(call("submit", "-i", "https://a.example/a.mov", "--output", "o.mp4", "--crf", "20", "--json"))
     assert (code, len(shown["tasks"])) == (0, 1)
     assert "-crf 20" in shown["tasks"][0]["command"]
+
+
+def test_submit_tells_what_it_has_handed_over_when_it_ends_before_its_time(api: Api, call: Call) -> None:
+    sources = "https://a.example/a.mov", "http://10.0.0.1/b.mov", "https://a.example/c.mov"
+
+    code, shown = as_json(call("submit", *sources, "--output", "{stem}.mp4", "--json"))
+
+    (task,) = api.store.page(limit=9, below=None, status=None).tasks
+    assert (code, shown["error"]["code"]) == (4, "URL_NOT_ALLOWED")
+    assert shown["error"]["details"]["submitted"] == [task.task_id]
+
+
+def test_task_whose_registration_was_not_answered_is_canceled(api: Api, call: Call, tmp_path: Path) -> None:
+    with before(str(api.http.base_url), tmp_path / "front") as front:
+        front.faults.lost_answer = "/ffmpeg/register"
+
+        code, _, err = call("run", "-i", "https://a.example/a.mov", "--output", "o.mp4", "--server", front.url)
+
+    (task,) = api.store.page(limit=9, below=None, status=None).tasks
+    assert (code, task.status) == (3, "canceled")
+    assert f"Canceled task {task.task_id}." in err
 
 
 def test_validate_says_what_is_wrong(api: Api, call: Call) -> None:
@@ -186,8 +237,11 @@ def test_refusal_of_a_command_lists_all_that_is_wrong(api: Api, call: Call) -> N
             "The folder none is not there: make it first.",
         ),
         (("run", "-i", "https://a.example/a.mov", "--output", "there.mp4"), "there.mp4 is there already"),
-        (("run", "-i", "there.mp4", "--output", "./there.mp4", "--force"), "there.mp4 is the input"),
+        (("run", "-i", "there.mp4", "--output", "./there.mp4", "--force"), "there.mp4 is an input"),
         (("run", "-i", "https://a.example/a.mov", "--output", "."), "is a folder"),
+        (("list", "--key", "\u00e9"), "The key has characters that no key has"),
+        (("list", "--server", "http://a b"), "http://HOST:PORT"),
+        (("list", "--server", "http://..:80"), "http://HOST:PORT"),
         (("run", "-i", "https://a.example/a.mov", "--output", "o.mp4", "-o", "x"), "give it as NAME=VALUE"),
         (("run", "-i", "https://a.example/a", "--output", "o.mp4", "--server", "nonsense"), "http://HOST:PORT"),
         (("batch", "--output", "{stem}.mp4"), "There is nothing to do"),
@@ -212,6 +266,40 @@ def test_what_cannot_be_meant_is_2_and_nothing_is_done(
     if arguments:
         code, shown = as_json(call(*arguments, "--json"))
         assert (code, shown["error"]["code"] in ("USAGE", "FILE_EXISTS")) == (2, True)
+
+
+def test_trouble_of_this_machine_is_5(api: Api, call: Call) -> None:
+    code, shown = as_json(call("run", "-i", "https://a.example/a.mov", "--output", f"{300 * 'x'}.mp4", "--json"))
+
+    assert (code, shown["error"]["code"]) == (5, "LOCAL_TROUBLE")
+    assert shown["error"]["message"].endswith("File name too long.")
+
+
+def test_answer_that_lacks_something_is_of_another_version(call: Call) -> None:
+    with answering((200, {}, json.dumps({"task_id": "t"}))) as (url, _):
+        code, _, err = call("status", "t", "--server", url)
+
+    assert (code, "has no 'status'" in err or "has no 'progress'" in err) == (3, True), err
+
+
+def test_error_that_nobody_reads_ends_it_without_a_word(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as unread:
+        done = subprocess.run(
+            [*client.COMMAND, "status", "", "--json"],
+            env=client.environment(tmp_path),
+            stdout=unread,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+
+    assert (done.returncode, done.stderr) == (2, b"")
+
+
+def test_service_of_its_own_that_does_not_start_says_why() -> None:
+    with pytest.raises(Fault, match="MAX_CONCURRENT_TASKS"), private.running({"MAX_CONCURRENT_TASKS": "none"}):
+        pass
 
 
 def test_absent_service_is_3(call: Call) -> None:
@@ -249,7 +337,10 @@ def test_server_and_key_are_taken_from_flags_then_environment_then_file(
     [
         ("server = ", "is no TOML"),
         ("colour = 1", "'colour' is no setting and no command"),
-        ("[run]\nnonsense = 1", "[run] has no flag 'nonsense'"),
+        ("[run]\nnonsense = 1", "[run] takes no 'nonsense'"),
+        ("[list]\njson = true", "[list] takes no 'json'"),
+        ('key = "\\u00e9"', "The key has characters that no key has"),
+        ("[list]\nlimit = 0", "0 is not in the range"),
     ],
 )
 def test_configuration_that_is_wrong_is_said(call: Call, text: str, words: str) -> None:
@@ -257,15 +348,38 @@ def test_configuration_that_is_wrong_is_said(call: Call, text: str, words: str) 
     file.parent.mkdir(parents=True)
     file.write_text(text)
 
-    code, _, err = call("health")
+    code, _, err = call("list")
 
     assert (code, words in err) == (2, True), err
+
+
+def test_configuration_has_the_flags_as_they_are_typed(api: Api, call: Call) -> None:
+    file = config.place(os.environ)
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        'key = " k "\n[list]\nstatus = "failed"\n'
+        '[submit]\noutput = ["{stem}.mp4"]\nno-audio = true\nvideo_preset = "fast"'
+    )
+    task_id = api.registered()
+
+    assert task_id not in call("list")[1]
+    code, shown = as_json(call("submit", "https://a.example/a.mov", "--json"))
+    assert (code, shown["tasks"][0]["output_files"]) == (0, ["a.mp4"])
+    assert "-preset fast" in shown["tasks"][0]["command"]
+    assert "-an" in shown["tasks"][0]["command"]
+
+
+def test_configuration_that_is_named_must_be_there(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFMPEG_TASK_CONFIG", "none.toml")
+
+    assert call("list") == (2, "", "ffmpeg-task: none.toml is not there; FFMPEG_TASK_CONFIG names it.\n")
 
 
 def test_place_of_the_configuration_follows_the_environment() -> None:
     assert config.place({"HOME": "/h"}) == Path("/h/.config/ffmpeg-task/config.toml")
     assert config.place({"HOME": "/h", "XDG_CONFIG_HOME": "/x"}) == Path("/x/ffmpeg-task/config.toml")
     assert config.place({"HOME": "/h", "FFMPEG_TASK_CONFIG": "/y.toml"}) == Path("/y.toml")
+    assert config.place({"FFMPEG_TASK_CONFIG": "~nobody-here/y.toml"}) == Path("~nobody-here/y.toml")
 
 
 def test_server_with_a_user_name_is_refused_without_showing_it() -> None:
@@ -281,6 +395,18 @@ def test_completion_is_for_this_command(call: Call, shell: str) -> None:
 
     assert code == 0
     assert "_FFMPEG_TASK_COMPLETE" in out
+
+
+def test_completion_is_of_files_where_files_are_named() -> None:
+    files = {
+        f"{command.name} {param.name}"
+        for command in cli.COMMANDS
+        for param in command.params
+        if param.name in ("inputs", "sources", "outputs", "output", "pattern", "list_file")
+        and not isinstance(param.type, click.Path)
+    }
+
+    assert files == set()
 
 
 def test_every_command_answers_with_json() -> None:

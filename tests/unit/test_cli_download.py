@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from handlers.client import download
-from handlers.client.api import Api
+from handlers.client.api import Api, Patience
 from handlers.client.faults import Fault, Interrupted, TaskFailed, Unreachable, Usage
-from handlers.client.run import check_free, collect, places
+from handlers.client.request import Source, Wish, order
+from handlers.client.run import check_free, check_possible, collect, places
 from support import api_server, client
 from support.upload_front import UploadFront, before
 
@@ -99,8 +100,9 @@ def test_download_that_is_always_cut_is_given_up(scene: Scene) -> None:
             link=lambda: "",
             force=False,
             stop=scene.api.stop,
+            say=scene.said.append,
             seen=lambda done, total: None,
-            tries=2,
+            patience=Patience(tries=2, seconds=0),
         )
 
     assert fault.value.code == "DOWNLOAD_CUT"
@@ -181,6 +183,17 @@ def test_outputs_without_a_place_go_beside_the_first() -> None:
     ]
 
 
+def test_outputs_of_a_pattern_go_where_it_was_wanted() -> None:
+    outputs = [output("a.mp4"), output("t_001.jpg"), output("t_12.jpg"), output("t_x.jpg")]
+
+    assert [str(path) for path, _ in places(outputs, {"a.mp4": Path("a.mp4"), "t_%03d.jpg": Path("t/T %03d.jpg")})] == [
+        "a.mp4",
+        "t/T 001.jpg",
+        "t/T 12.jpg",
+        "t_x.jpg",
+    ]
+
+
 @pytest.mark.parametrize("name", ["../o.mp4", "/etc/passwd", "a/../../o.mp4", ""])
 def test_output_whose_name_leads_elsewhere_is_refused(name: str) -> None:
     with pytest.raises(Fault, match="no name for a file here"):
@@ -192,6 +205,32 @@ def test_outputs_that_are_deleted_are_said_to_be(scene: Scene) -> None:
         collect(scene.api, {**scene.task, "outputs": []}, {}, row=scene.row, force=False)
 
     assert fault.value.code == "RESULT_GONE"
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(Usage, match="is no file that could be replaced"):
+        check_free([tmp_path / "pipe"], force=True)
+
+
+def test_folder_that_cannot_be_written_to_is_seen_before_any_work() -> None:
+    wanted = order(Wish(), [Source.read("https://a.example/a.mov")], [Path("/proc/o.mp4")])
+
+    with pytest.raises(Usage, match="The folder /proc cannot be written to: "):
+        check_possible([wanted], force=False)
+
+
+def test_input_of_another_order_is_never_overwritten(tmp_path: Path) -> None:
+    for name in ("1.mp4", "2.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    orders = [
+        order(Wish(), [Source.read(f"{tmp_path}/{read}.mp4")], [tmp_path / f"{written}.mp4"])
+        for read, written in ((2, 1), (1, 3))
+    ]
+
+    with pytest.raises(Usage, match=r"1\.mp4 is an input"):
+        check_possible(orders, force=True)
 
 
 def test_pattern_is_there_when_one_of_its_files_is(tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 """What a person is shown, live and in plain lines."""
 
+import os
+import pty
+import sys
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from handlers.client import words
-from handlers.client.progress import Plain, Seen, of_task, of_transfer
+from handlers.client.progress import Board, Live, Plain, Seen, _drawn, board, of_task, of_transfer, shortened
 
 PROGRESS = {"percent": 32.25, "frame": 54, "fps": 29.4, "speed": 3.11, "out_time_seconds": 1.7, "eta_seconds": 75.2}
 NOTHING = dict.fromkeys(PROGRESS)
@@ -53,6 +57,47 @@ def test_plain_lines_come_with_changes_and_now_and_then(capsys: pytest.CaptureFi
 
     line = "a.mov: transcoding  32.2 %  29 fps  3.1x  1:15 left"
     assert capsys.readouterr() == ("done\n", f"a.mov: queued\n{line}\n{line}\n")
+
+
+@pytest.mark.parametrize(("term", "kind"), [("xterm", Live), ("dumb", Plain), ("", Plain)])
+def test_terminal_that_cannot_be_drawn_on_gets_lines(
+    monkeypatch: pytest.MonkeyPatch, term: str, kind: type[Board]
+) -> None:
+    screen, terminal = pty.openpty()
+    try:
+        with os.fdopen(terminal, "w") as stderr:
+            monkeypatch.setattr(sys, "stderr", stderr)
+            monkeypatch.setenv("TERM", term)
+
+            assert type(board(as_json=False, quiet=False)) is kind
+    finally:
+        os.close(screen)
+
+
+@pytest.mark.parametrize(("columns", "expected"), [("100", 5), ("40", 4)])
+def test_narrow_terminal_has_no_room_for_a_bar(monkeypatch: pytest.MonkeyPatch, columns: str, expected: int) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+
+    assert len(_drawn().columns) == expected
+
+
+def test_lines_that_nobody_reads_do_not_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    stderr = os.fdopen(write, "w")
+    monkeypatch.setattr(sys, "stderr", stderr)
+    try:
+        Plain().row("a.mov").followed(task("queued"))  # raises nothing
+    finally:
+        with suppress(BrokenPipeError):
+            stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"), [("a.mov", "a.mov"), ("0123456789a", "0123…789a"), ("0123456789", "0123456789")]
+)
+def test_long_label_keeps_its_ends(label: str, expected: str) -> None:
+    assert shortened(label, 10) == expected
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,13 @@ def test_command_may_leave_the_names_open_and_then_they_are_plain() -> None:
     assert (list(shown["input_files"]), shown["output_filename"]) == (["it_s 100_.mov"], "o_.mp4")
 
 
+def test_output_that_is_a_pattern_stays_one_in_a_command() -> None:
+    shown = body(Wish(command="-i {input} {output}"), "a%03d.mov", outputs=("t/it's_%03d.jpg",))
+
+    assert shown["command"] == "-i a_03d.mov it_s_%03d.jpg"
+    assert body(Wish(preset="gif"), "a.mov", outputs=("a_%d.gif",))["output_filename"] == "a__d.gif"
+
+
 @pytest.mark.parametrize(
     ("wish", "sources", "outputs", "words"),
     [

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from handlers.client import upload
-from handlers.client.api import Api
+from handlers.client.api import Api, Patience
 from handlers.client.faults import Fault, Interrupted, Refused, Unreachable, Usage
 from support import client
 from support.upload_front import UploadFront, before
@@ -99,11 +99,35 @@ def test_part_that_never_arrives_is_given_up_and_all_is_deleted(front: UploadFro
     front.faults.cut_parts = Counter({4: 99})
 
     with pytest.raises(Unreachable) as fault:
-        upload.send(api, file, seen=lambda done, total: None, tries=2)
+        upload.send(api, file, seen=lambda done, total: None, patience=Patience(tries=3, seconds=0))
 
     assert fault.value.code == "UPLOAD_FAILED"
     assert front.uploads == {}
     assert front.asked[-1] == "DELETE /ffmpeg/uploads/ID"
+
+
+def test_part_is_tried_for_as_long_as_a_service_may_be_away(front: UploadFront, api: Api, file: Path) -> None:
+    front.faults.cut_parts = Counter({4: 2})
+
+    upload.send(api, file, seen=lambda done, total: None, patience=Patience(tries=1, seconds=60))
+
+    assert arrived(front) == file.read_bytes()
+
+
+def test_waiting_for_parts_is_told_of_once(front: UploadFront, file: Path) -> None:
+    front.faults.cut_parts = Counter({1: 3, 2: 3})
+
+    with client.api(front.url) as (api, said):
+        sent(api, file)
+
+    assert len(said) == 1
+    assert said[0].endswith("was cut off on its way (RemoteProtocolError). Trying again for 120 s."), said
+
+
+def test_name_that_is_no_text_is_sent_as_far_as_it_is(front: UploadFront, api: Api, file: Path) -> None:
+    sent(api, file.rename(os.fsdecode(bytes(file.parent) + b"/t\xff.mov")))
+
+    assert [one.filename for one in front.uploads.values()] == ["t\ufffd.mov"]
 
 
 def test_part_that_is_refused_for_good_is_not_sent_again(front: UploadFront, api: Api, file: Path) -> None:

@@ -5,6 +5,7 @@ again, and that is said. One that never answered is not there. Only what may be 
 """
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ from urllib.parse import quote
 
 import httpx
 
-from handlers.client.config import is_loopback
-from handlers.client.faults import Fault, Refused, Unreachable
+from handlers.client import connect
+from handlers.client.faults import Fault, Refused, Unreachable, Usage
 from handlers.client.signals import Stop
 
 Json = dict[str, Any]
@@ -29,6 +30,7 @@ MOST_PAUSE_SECONDS = 10.0
 _TOO_MANY = 429
 _LINK = 307
 _BUSY = frozenset({_TOO_MANY, 502, 503, 504})
+_ID = re.compile(r"[\w-]+")
 
 
 @dataclass
@@ -46,12 +48,12 @@ class Api:
 
     def __post_init__(self) -> None:
         seconds = BRIEF_SECONDS if self.brief else ANSWER_SECONDS
-        self.http = httpx.Client(
+        self.http = connect.http(
+            self.server,
             base_url=self.server,
             auth=self.auth,
             headers={"Accept": "application/json", **({"X-API-Key": self.key} if self.key else {})},
             timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
-            trust_env=not is_loopback(self.server),  # proxies are for what is far
         )
 
     def __enter__(self) -> Self:
@@ -84,11 +86,14 @@ class Api:
         answer = self._ask("GET", path, redirects=True)
         link: str = answer.headers.get("Location", "")
         if not link:
-            raise _not_ours(self.server, answer)
+            raise _strange(self.server, answer)
         return link
 
     def log(self, task_id: str) -> str:
-        return self._ask("GET", f"log/{_id(task_id)}").text
+        answer = self._ask("GET", f"log/{_id(task_id)}")
+        if not answer.headers.get("Content-Type", "").startswith("text/plain"):
+            raise _strange(self.server, answer)
+        return answer.text
 
     def tasks(self, *, status: str | None, limit: int, cursor: str | None) -> Json:
         asked = {"status": status, "limit": limit, "cursor": cursor}
@@ -145,8 +150,12 @@ class Api:
     def _send(self, method: str, path: str, request: Mapping[str, Any]) -> httpx.Response:
         try:
             return self.http.request(method, f"/ffmpeg/{path}", **request)
-        except httpx.TransportError as error:
-            raise _absent(self.server, error) from error
+        except httpx.DecodingError as error:
+            raise _not_ours(self.server, "its answer cannot be read") from error
+        except httpx.RequestError as error:
+            raise connect.absent(self.server, error) from error
+        except UnicodeEncodeError as error:
+            raise Usage("What was typed has bytes that are no UTF-8, and cannot be sent.") from error
 
     def _checked(self, answer: httpx.Response) -> httpx.Response:
         if answer.is_success:
@@ -159,9 +168,23 @@ class Api:
             )
         error = _error(answer)
         if error is None:
-            raise _not_ours(self.server, answer)
+            raise _strange(self.server, answer)
         self.reached = True
         raise _refusal(error, answer, with_key=bool(self.key))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long what brings nothing is tried again: at least so often, and at least so long."""
+
+    tries: int = 6
+    seconds: float = PATIENCE_SECONDS
+
+    def is_over(self, tries: int, *, since: float) -> bool:
+        return tries >= self.tries and time.monotonic() - since >= self.seconds
+
+
+PATIENCE = Patience()
 
 
 def pauses() -> Iterator[float]:
@@ -184,7 +207,7 @@ def _read(answer: httpx.Response, expected: str) -> Json:
     except ValueError:
         body = None
     if not isinstance(body, dict) or expected not in body:
-        raise _not_ours(f"{answer.url.scheme}://{answer.url.netloc.decode()}", answer)
+        raise _strange(f"{answer.url.scheme}://{answer.url.netloc.decode()}", answer)
     return body
 
 
@@ -210,21 +233,22 @@ def _refusal(error: Json, answer: httpx.Response, *, with_key: bool) -> Refused:
     return Refused(message, code=code, details=error.get("details") or {}, passing=answer.status_code in _BUSY)
 
 
-def _absent(server: str, error: httpx.TransportError) -> Unreachable:
-    why = "does not answer in time" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        why = "has a certificate that is not trusted here (SSL_CERT_FILE may name another authority)"
-    return Unreachable(f"The service at {server} {why}.", passing=True)
+def _strange(server: str, answer: httpx.Response) -> Unreachable:
+    """An answer that is none of the service's own."""
+    status = answer.status_code
+    if status in _BUSY:
+        said = f"What stands before {server} answers with status {status}: check --server, or try again later."
+        return Unreachable(said, passing=True)
+    hint = " On AWS, the caller's credentials are missing or not allowed." if status == 403 else ""
+    return _not_ours(server, f"status {status}", hint)
 
 
-def _not_ours(server: str, answer: httpx.Response) -> Unreachable:
-    hint = " On AWS, the caller's credentials are missing or not allowed." if answer.status_code == 403 else ""
-    return Unreachable(
-        f"{server} answers, but not as this service does (status {answer.status_code}): check --server.{hint}",
-        code="NOT_THE_SERVICE",
-        passing=answer.status_code in _BUSY,
-    )
+def _not_ours(server: str, seen: str, hint: str = "") -> Unreachable:
+    said = f"{server} answers, but not as this service does ({seen}): check --server.{hint}"
+    return Unreachable(said, code="NOT_THE_SERVICE")
 
 
 def _id(text: str) -> str:
-    return quote(text, safe="")
+    if not _ID.fullmatch(text):
+        raise Usage(f"{text!r} is no id of a task: `ffmpeg-task list` shows them.")
+    return text

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from handlers.client import config, flags, words
-from handlers.client.faults import DONE, TASK_FAILED, UNREACHABLE, Usage
+from handlers.client.faults import DONE, HOPELESS, TASK_FAILED, UNREACHABLE, Refused, Usage
 
 PAGE = 200  # the most that the service lists at once
 
@@ -71,7 +71,12 @@ def list_tasks(*, way: flags.Way, in_status: str | None, limit: int) -> None:
 
 @click.command()
 @_TASK
-@click.option("--output", metavar="FILE", help="Where the first output goes; the others go beside it.")
+@click.option(
+    "--output",
+    type=click.Path(readable=False),
+    metavar="FILE",
+    help="Where the first output goes; the others go beside it.",
+)
 @click.option("--link", is_flag=True, help="Print links in the place of fetching.")
 @flags.of_progress
 @flags.of_service
@@ -101,9 +106,20 @@ def result(*, way: flags.Way, task_id: str, output: str | None, link: bool, forc
 @flags.of_service
 def cancel(*, way: flags.Way, task_ids: tuple[str, ...]) -> None:
     """Cancel tasks that have not ended."""
+    tasks, refused = [], []
     with flags.service(way) as api:
-        tasks = [api.cancel(task_id) for task_id in task_ids]
-    flags.show(way, {"tasks": tasks}, "\n".join(f"{task['task_id']} {task['status']}" for task in tasks))
+        for task_id in task_ids:
+            try:
+                tasks.append(api.cancel(task_id))
+            except Refused as one:
+                if one.code in HOPELESS or len(task_ids) == 1:
+                    raise
+                refused.append((task_id, one))
+    if tasks and not (refused and way.as_json):
+        flags.show(way, {"tasks": tasks}, "\n".join(f"{task['task_id']} {task['status']}" for task in tasks))
+    if refused:
+        said = "\n".join(f"{task_id}: {one.message}" for task_id, one in refused)
+        raise Refused(said, code=refused[0][1].code, details={"canceled": [task["task_id"] for task in tasks]})
 
 
 @click.command()

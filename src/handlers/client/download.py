@@ -7,6 +7,7 @@ that the task shows. A download that is cut goes on where it was, if the server 
 import hashlib
 import re
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +15,13 @@ from typing import IO
 
 import httpx
 
-from handlers.client.api import Json, pauses
-from handlers.client.config import is_loopback
+from handlers.client import connect
+from handlers.client.api import PATIENCE, Json, Patience, pauses
 from handlers.client.faults import Fault, Unreachable, Usage
 from handlers.client.signals import Stop
 from handlers.client.upload import Seen
 
-TRIES = 6  # in a row that bring nothing
+TOLD = 3  # so many tries in a row that bring nothing are told of
 _EXPIRED = frozenset({401, 403, 404, 410})  # what links answer when their time is over
 
 
@@ -35,15 +36,16 @@ def fetch(
     link: Callable[[], str],
     force: bool,
     stop: Stop,
+    say: Callable[[str], None],
     seen: Seen,
-    tries: int = TRIES,
+    patience: Patience = PATIENCE,
 ) -> None:
     """Store `output` at `target`. `link` gives a fresh link where the output's own has expired. Raises Fault."""
     part = target.with_name(f".{secrets.token_hex(6)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with part.open("xb") as file:
-            _Download(output, file, link, stop, seen, tries).whole()
+            _Download(output, file, link, stop, say, seen, patience).whole()
         _publish(part, target, force=force)
     except OSError as error:
         raise Fault(f"{target} cannot be written: {error.strerror}.") from error
@@ -75,35 +77,34 @@ class _Download:
     file: IO[bytes]
     link: Callable[[], str]
     stop: Stop
+    say: Callable[[str], None]
     seen: Seen
-    tries: int
+    patience: Patience
     etag: str | None = field(default=None, init=False)
     got: int = field(default=0, init=False)
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256, init=False)
 
     def whole(self) -> None:
-        url, vain, fault = self.output["url"], 0, ""
-        size = self.output["size_bytes"]
-        loopback = is_loopback(url)
-        with httpx.Client(timeout=httpx.Timeout(30, connect=10), trust_env=not loopback, follow_redirects=True) as http:
+        url, size, name = self.output["url"], self.output["size_bytes"], self.output["filename"]
+        vain, since, fault = 0, time.monotonic(), "its links do not work."
+        with connect.http(url, timeout=httpx.Timeout(30, connect=10), follow_redirects=True) as http:
             for pause in pauses():
                 before = self.got
                 try:
                     url = self._more(http, url)
-                except (_Cut, httpx.TransportError) as error:
+                except (_Cut, httpx.RequestError) as error:
                     fault = str(error) or type(error).__name__
                 if self.got == size:
                     break
-                vain = 0 if self.got > before else vain + 1
-                if vain == self.tries:
-                    raise Unreachable(
-                        f"{self.output['filename']} could not be fetched whole: {fault}", code="DOWNLOAD_CUT"
-                    )
+                vain, since = (0, time.monotonic()) if self.got > before else (vain + 1, since)
+                if self.patience.is_over(vain, since=since):
+                    raise Unreachable(f"{name} could not be fetched whole: {fault}", code="DOWNLOAD_CUT")
+                if vain == TOLD:
+                    self.say(f"{name} cannot be fetched now. Trying again for {self.patience.seconds:.0f} s.")
                 self.stop.wait(pause if vain else 0)
         if self.digest.hexdigest() != self.output["sha256"]:
             raise Fault(
-                f"{self.output['filename']} arrived with another checksum than the task shows; fetch it again.",
-                code="CHECKSUM_DIFFERS",
+                f"{name} arrived with another checksum than the task shows; fetch it again.", code="CHECKSUM_DIFFERS"
             )
 
     def _more(self, http: httpx.Client, url: str) -> str:

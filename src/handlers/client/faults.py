@@ -77,4 +77,5 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.details: dict[str, Any] = {}
         super().__init__(number)

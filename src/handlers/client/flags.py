@@ -138,23 +138,22 @@ def service(way: Way, *, say: Callable[[str], None] | None = None, own: bool = F
     from handlers.client import private
 
     server = config.base_url(way.server) if way.server else config.USUAL_SERVER
+    key = config.fit_key(way.key) if way.key else None
     say = say or (lambda text: None if way.as_json else click.echo(text, err=True))
-    with _api(way, server, say) as api:
+    with _api(server, key, way.aws_region, say) as api:
         if way.server or not own or _is_there(api):
             yield api
             return
     say("No service runs here: one is started for this call.")
-    with private.running(os.environ) as (address, key):
-        own_way = Way(server=address, key=key, aws_region=None, as_json=way.as_json)
-        with _api(own_way, address, say) as api:
-            yield api
+    with private.running(os.environ) as (address, own_key), _api(address, own_key, None, say) as api:
+        yield api
 
 
-def _api(way: Way, server: str, say: Callable[[str], None]) -> "Api":
+def _api(server: str, key: str | None, aws_region: str | None, say: Callable[[str], None]) -> "Api":
     from handlers.client import sign
     from handlers.client.api import Api
 
-    return Api(server, way.key, say, Stop(), auth=sign.auth(server, way.aws_region))
+    return Api(server, key, say, Stop(), auth=sign.auth(server, aws_region))
 
 
 def _is_there(api: "Api") -> bool:

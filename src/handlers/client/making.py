@@ -1,6 +1,7 @@
 """The commands that have something transcoded: run, batch, submit, validate."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -9,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from handlers.client import flags, words
-from handlers.client.faults import DONE, HOPELESS, REFUSED, TASK_FAILED, Usage
+from handlers.client.faults import DONE, HOPELESS, REFUSED, TASK_FAILED, Fault, Interrupted, Usage
 from handlers.client.request import INPUT, OUTPUT, Order, Source, Wish, order, target_for
 
 if TYPE_CHECKING:
     from handlers.client.batch import Item
 
+_FILE = click.Path(readable=False)  # so that shells complete it
 _INPUT = click.option(
-    "-i", "--input", "inputs", multiple=True, metavar="[NAME=]FILE|URL", help="What is read; repeatable."
+    "-i", "--input", "inputs", type=_FILE, multiple=True, metavar="[NAME=]FILE|URL", help="What is read; repeatable."
 )
 
 
@@ -26,7 +28,7 @@ def _orders(given: dict[str, Any], inputs: Sequence[str], outputs: Sequence[str]
 
 @click.command()
 @_INPUT
-@click.option("--output", "outputs", multiple=True, metavar="FILE", help="Where a result goes; repeatable.")
+@click.option("--output", "outputs", type=_FILE, multiple=True, metavar="FILE", help="Where a result goes; repeatable.")
 @flags.of_transcode
 @flags.of_progress
 @flags.of_service
@@ -44,7 +46,7 @@ def run(
     from handlers.client.progress import board
     from handlers.client.run import carry_out, check_possible
 
-    check_possible(asked, force=force)
+    check_possible([asked], force=force)
     with board(as_json=way.as_json, quiet=quiet) as shown:
         row = shown.row(asked.label)
         with flags.service(way, say=shown.say, own=True) as api:
@@ -54,9 +56,13 @@ def run(
 
 
 @click.command()
-@click.argument("sources", nargs=-1, metavar="[FILE|URL|GLOB]...")
-@click.option("--list", "list_file", metavar="FILE", help="A file with one of these on each line; - is stdin.")
-@click.option("--output", "pattern", required=True, metavar="PATTERN", help="Such as 'out/{stem}.mp4'; also {number}.")
+@click.argument("sources", type=_FILE, nargs=-1, metavar="[FILE|URL|GLOB]...")
+@click.option(
+    "--list", "list_file", type=_FILE, metavar="FILE", help="A file with one of these on each line; - is stdin."
+)
+@click.option(
+    "--output", "pattern", type=_FILE, required=True, metavar="PATTERN", help="Such as 'out/{stem}.mp4'; also {number}."
+)
 @click.option("-j", "--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="How many at a time.")
 @click.option("--skip-existing", is_flag=True, help="Leave out those whose result is there.")
 @flags.of_transcode
@@ -88,8 +94,7 @@ def batch(
     from handlers.client.progress import board
     from handlers.client.run import check_possible
 
-    for one in wanted:
-        check_possible(one, force=force)
+    check_possible(wanted, force=force)
     items: list[Item] = []
     if wanted:
         with board(as_json=way.as_json, quiet=quiet) as shown, flags.service(way, say=shown.say, own=True) as api:
@@ -98,10 +103,14 @@ def batch(
 
 
 @click.command()
-@click.argument("sources", nargs=-1, metavar="[FILE|URL|GLOB]...")
+@click.argument("sources", type=_FILE, nargs=-1, metavar="[FILE|URL|GLOB]...")
 @_INPUT
-@click.option("--list", "list_file", metavar="FILE", help="A file with one source on each line; - is stdin.")
-@click.option("--output", "outputs", multiple=True, required=True, metavar="NAME", help="The results' names.")
+@click.option(
+    "--list", "list_file", type=_FILE, metavar="FILE", help="A file with one source on each line; - is stdin."
+)
+@click.option(
+    "--output", "outputs", type=_FILE, multiple=True, required=True, metavar="NAME", help="The results' names."
+)
 @flags.of_transcode
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @flags.of_service
@@ -130,17 +139,22 @@ def submit(
         check_inputs(one)
     tasks = []
     with board(as_json=way.as_json, quiet=quiet) as shown, flags.service(way, say=shown.say) as api:
-        for one in orders:
-            row = shown.row(one.label)
-            tasks.append(begin(api, one, row=row))
-            shown.finish(row, tasks[-1]["task_id"])
+        try:
+            for one in orders:
+                row = shown.row(one.label)
+                tasks.append(begin(api, one, row=row))
+                shown.finish(row, tasks[-1]["task_id"])
+        except (Fault, Interrupted) as ended:
+            if len(orders) > 1:
+                ended.details["submitted"] = [task["task_id"] for task in tasks]
+            raise
     if way.as_json:
         flags.show(way, {"tasks": tasks}, "")
 
 
 @click.command()
 @_INPUT
-@click.option("--output", "outputs", multiple=True, metavar="NAME", help="A result's name; repeatable.")
+@click.option("--output", "outputs", type=_FILE, multiple=True, metavar="NAME", help="A result's name; repeatable.")
 @flags.of_transcode
 @flags.of_service
 def validate(*, way: flags.Way, inputs: Sequence[str], outputs: Sequence[str], **given: Any) -> int:
@@ -165,7 +179,7 @@ def _many(wish: Wish, texts: Sequence[str], pattern: str) -> list[Order]:
         order(wish, [source], [target_for(pattern, source, number)]) for number, source in enumerate(sources, start=1)
     ]
     targets = [target for one in orders for target in one.targets.values()]
-    if twice := {str(target) for target in targets if targets.count(target) > 1}:
+    if twice := [str(target) for target, count in Counter(targets).items() if count > 1]:
         raise Usage(f"Two results would be {min(twice)}; put {{stem}} or {{number}} into --output.")
     return orders
 

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from handlers.client.faults import Fault
 
@@ -29,27 +30,26 @@ def running(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Its address and its key. Raises Fault where it does not start."""
     folder = Path(tempfile.mkdtemp(prefix="ffmpeg-task-"))
     key = f"ffk_{secrets.token_urlsafe(32)}"
-    log = folder / "service.log"
-    with log.open("wb") as log_file:
+    with tempfile.TemporaryFile() as log:  # not in the folder, which the service removes when it ends
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "handlers.private"],
             env=_environment(env, folder, key),
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=log_file,
+            stderr=log,
             text=True,
             start_new_session=True,  # Ctrl-C is for us; it has tasks to cancel first
         )
-    try:
-        assert process.stdout
-        announced = process.stdout.readline().split()
-        if len(announced) < 3:
-            raise Fault(f"A service of its own could not be started. {_last_words(log)}", code="CANNOT_START")
-        yield announced[2], key
-    finally:
-        _end(process)
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            assert process.stdout
+            announced = process.stdout.readline().split()
+            if len(announced) < 3:
+                raise Fault(f"A service of its own could not be started. {_last_words(log)}", code="CANNOT_START")
+            yield announced[2], key
+        finally:
+            _end(process)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _environment(env: Mapping[str, str], folder: Path, key: str) -> dict[str, str]:
@@ -73,11 +73,9 @@ def _end(process: "subprocess.Popen[str]") -> None:
         process.stdout.close()
 
 
-def _last_words(log: Path) -> str:
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
+def _last_words(log: IO[bytes]) -> str:
+    log.seek(0)
+    lines = log.read().decode(errors="replace").splitlines()
     return lines[-1] if lines else "It said nothing."
 
 

@@ -1,8 +1,10 @@
 """How far things are, on stderr: live on a terminal, as plain lines elsewhere, not at all when JSON is asked for."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 LINE_SECONDS = 5.0  # between two plain lines about the same
+WIDTH_FOR_BARS = 80  # of a terminal, in characters; in a narrower one the words need the room
 
 Json = dict[str, Any]
 
@@ -72,6 +75,12 @@ def of_task(task: Json) -> Seen:
     return Seen(stage=stage, percent=progress["percent"], detail="  ".join(said))
 
 
+def shortened(label: str, most: int) -> str:
+    """So that a long name leaves room for what changes; its end tells more than its middle."""
+    half = (most - 1) // 2
+    return label if len(label) <= most else f"{label[:half]}…{label[-half:]}"
+
+
 class Board(Protocol):
     """Where rows stand. As a context, for as long as they do."""
 
@@ -91,7 +100,8 @@ class Board(Protocol):
 def board(*, as_json: bool, quiet: bool) -> Board:
     if as_json or quiet:
         return Silent(quiet_only=not as_json)
-    return Live() if sys.stderr.isatty() else Plain()
+    can_draw = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
+    return Live() if can_draw else Plain()
 
 
 @dataclass
@@ -117,7 +127,7 @@ class Silent:
 
 @dataclass
 class Plain:
-    """A line when something changes, and now and then."""
+    """A line when something changes, and now and then. Where nobody reads them any more, the work goes on."""
 
     clock: Callable[[], float] = time.monotonic
     said: dict[str, tuple[str, float]] = field(default_factory=dict)
@@ -132,7 +142,8 @@ class Plain:
         return Row(lambda seen: self._show(label, seen))
 
     def say(self, text: str) -> None:
-        click.echo(text, err=True)
+        with suppress(OSError):
+            click.echo(text, err=True)
 
     def finish(self, row: Row, line: str) -> None:
         if line:
@@ -142,7 +153,7 @@ class Plain:
         stage, at = self.said.get(label, ("", 0.0))
         if seen.stage != stage or self.clock() - at >= LINE_SECONDS:
             self.said[label] = (seen.stage, self.clock())
-            click.echo(seen.line(label), err=True)
+            self.say(seen.line(label))
 
 
 class Live:
@@ -160,13 +171,15 @@ class Live:
         self._progress.stop()
 
     def row(self, label: str) -> Row:
+        label = shortened(label, self._progress.console.width // 3)
         drawn = self._progress.add_task("", label=label, stage="", detail="", percent="", total=None)
         row = Row(lambda seen: self._show(drawn, seen))
         self._rows[row] = drawn
         return row
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        with suppress(OSError):  # the terminal may be gone, as after SIGHUP
+            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def finish(self, row: Row, line: str) -> None:
         self._progress.remove_task(self._rows.pop(row))
@@ -194,12 +207,7 @@ def _drawn() -> "Progress":
     def text(name: str) -> TextColumn:
         return TextColumn(f"{{task.fields[{name}]}}", markup=False)
 
-    return Progress(
-        text("label"),
-        text("stage"),
-        BarColumn(bar_width=24),
-        text("percent"),
-        text("detail"),
-        console=Console(stderr=True),
-        transient=True,
-    )
+    console = Console(stderr=True)
+    bar = [BarColumn(bar_width=24)] if console.width >= WIDTH_FOR_BARS else []
+    columns = (text("label"), text("stage"), *bar, text("percent"), text("detail"))
+    return Progress(*columns, console=console, transient=True)

@@ -39,6 +39,7 @@ _TEXT = frozenset({"video.codec", "video.scale", "video.profile", "video.pixel_f
 _URL = re.compile(r"(https?|s3|upload):", re.IGNORECASE)
 _NAMED = re.compile(r"([^/=:]+)=(.+)", re.DOTALL)
 _UNPLAIN = re.compile(r"[^\w. -]")
+_UNPLAIN_IN_PATTERN = re.compile(r"(?!%(?:0\d+)?d)[^\w. -]")  # t_%03d.jpg is many outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,8 @@ def order(wish: Wish, sources: Sequence[Source], targets: Sequence[Path]) -> Ord
         _check_single(sources, targets)
     plain = not wish.is_command or INPUT in (wish.command or "")
     sources = [Source(name=_plain(one.name) if plain else one.name, where=one.where) for one in sources]
-    names = [_plain(target.name) if plain else target.name for target in targets]
+    odd = _UNPLAIN_IN_PATTERN if wish.is_command else _UNPLAIN
+    names = [_plain(target.name, odd) if plain else target.name for target in targets]
     if plain and sources:  # talk.mp4 may become web/talk.mp4: to a command these are two names
         first = Source(name=_apart(sources[0].name, names), where=sources[0].where)
         sources = [first, *sources[1:]]
@@ -184,6 +186,6 @@ def _apart(name: str, others: Sequence[str]) -> str:
     return name
 
 
-def _plain(name: str) -> str:
+def _plain(name: str, odd: re.Pattern[str] = _UNPLAIN) -> str:
     """A name that any command can have, where it is ours to choose."""
-    return _UNPLAIN.sub("_", name).lstrip("-. ") or "file"
+    return odd.sub("_", name).lstrip("-. ") or "file"

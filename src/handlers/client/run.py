@@ -9,13 +9,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryFile
 from typing import Any, Protocol
 from uuid import uuid4
 
 from handlers.client import download, upload, watch
 from handlers.client.api import Api, Json
-from handlers.client.faults import Fault, Interrupted, Refused, TaskFailed, Usage
+from handlers.client.faults import Fault, Interrupted, Refused, TaskFailed, Unreachable, Usage
 from handlers.client.request import Order
+
+_NUMBER = re.compile(r"%(?:0\d+)?d")
 
 
 class Row(Protocol):
@@ -60,6 +63,13 @@ class _Begun:
                 api.say(f"Canceled task {self.task_id}.")
         self.drop(api)
 
+    def undo(self, api: Api, fault: Fault) -> None:
+        """What was begun for nothing. Where the answer to register was lost, there may be a task."""
+        if self.body and isinstance(fault, Unreachable):
+            self.end(api)
+        else:
+            self.drop(api)
+
     def drop(self, api: Api) -> None:
         for url in self.uploads:
             upload.drop(api, url)
@@ -85,7 +95,7 @@ def carry_out(api: Api, order: Order, *, row: Row, force: bool) -> Done:
         if begun.task_id:
             fault.details.setdefault("task_id", begun.task_id)
         else:
-            begun.drop(api)
+            begun.undo(api, fault)
         raise
 
 
@@ -97,8 +107,8 @@ def begin(api: Api, order: Order, *, row: Row) -> Json:
     except Interrupted:
         begun.end(api)
         raise
-    except Fault:
-        begun.drop(api)
+    except Fault as fault:
+        begun.undo(api, fault)
         raise
 
 
@@ -156,6 +166,7 @@ def collect(api: Api, task: Json, targets: Mapping[str, Path], *, row: Row, forc
             link=lambda name=output["filename"]: api.result_link(task["task_id"], name),  # type: ignore[misc]
             force=force,
             stop=api.stop,
+            say=api.say,
             seen=_seen(row, f"fetching {path.name}"),
         )
     if (left_out := task["output_count"] - len(files)) > 0:
@@ -172,8 +183,19 @@ def places(outputs: Sequence[Json], targets: Mapping[str, Path]) -> list[tuple[P
         inside = PurePosixPath(name)
         if inside.is_absolute() or ".." in inside.parts or not inside.parts:
             raise Fault(f"The service calls an output {name!r}, which is no name for a file here.")
-        made.append((targets.get(name, folder / inside), output))
+        made.append((_place(name, targets) or folder / inside, output))
     return made
+
+
+def _place(name: str, targets: Mapping[str, Path]) -> Path | None:
+    """Where the output was wanted, by its name or as one of many, such as thumb_007.jpg of thumb_%03d.jpg."""
+    if name in targets:
+        return targets[name]
+    for pattern, target in targets.items():
+        numbered = _numbered(pattern)
+        if numbered and (found := numbered.fullmatch(name)):
+            return target.with_name(_NUMBER.sub(found[1], target.name, count=1))
+    return None
 
 
 def check_free(targets: Sequence[Path], *, force: bool) -> None:
@@ -181,8 +203,10 @@ def check_free(targets: Sequence[Path], *, force: bool) -> None:
     for target in targets:
         if target.is_dir():
             raise Usage(f"{target} is a folder; name the file.")
-        if not force and any(_there(target)):
-            raise download.already_there(next(iter(_there(target))))
+        if target.exists() and not target.is_file():
+            raise Usage(f"{target} is no file that could be replaced; give another name.")
+        if not force and (there := _there(target)):
+            raise download.already_there(there[0])
 
 
 def check_inputs(order: Order) -> None:
@@ -192,23 +216,47 @@ def check_inputs(order: Order) -> None:
             upload.check(source.where)
 
 
-def check_possible(order: Order, *, force: bool) -> None:
+def check_possible(orders: Sequence[Order], *, force: bool) -> None:
     """See, before any work, that the inputs are there and the outputs are not. Raises Usage."""
-    check_inputs(order)
-    for target in order.targets.values():
+    for order in orders:
+        check_inputs(order)
+    inputs = {_identity(one.where) for order in orders for one in order.sources if isinstance(one.where, Path)}
+    targets = [target for order in orders for target in order.targets.values()]
+    for target in targets:
         if not target.parent.is_dir():
             raise Usage(f"The folder {target.parent} is not there: make it first.")
-        if target.exists() and any(one.is_file and target.samefile(one.where) for one in order.sources):
-            raise Usage(f"{target} is the input; give --output another name.")
-    check_free(list(order.targets.values()), force=force)
+        if target.exists() and _identity(target) in inputs:
+            raise Usage(f"{target} is an input; give --output another name.")
+    for folder in {target.parent for target in targets}:
+        _check_writable(folder)
+    check_free(targets, force=force)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise Usage(f"The folder {folder} cannot be written to: {error.strerror}.") from error
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _numbered(name: str) -> re.Pattern[str] | None:
+    """All names that one such as thumb_%03d.jpg stands for, and the number in each."""
+    number = _NUMBER.search(name)
+    return number and re.compile(re.escape(name[: number.start()]) + r"(\d+)" + re.escape(name[number.end() :]))
 
 
 def _there(target: Path) -> list[Path]:
-    """The files that have the name, or for a pattern such as thumb_%03d.jpg one of its names."""
-    if "%" not in target.name:
+    """The files that have the name, or one of its names."""
+    numbered = _numbered(target.name)
+    if not numbered:
         return [target] if target.exists() or target.is_symlink() else []
-    names = re.compile(re.sub(r"%(?:0\d+)?d", r"\\d+", re.escape(target.name)))
-    return [path for path in target.parent.iterdir() if names.fullmatch(path.name)] if target.parent.is_dir() else []
+    return [path for path in target.parent.iterdir() if numbered.fullmatch(path.name)] if target.parent.is_dir() else []
 
 
 def _seen(row: Row, what: str) -> upload.Seen:

@@ -6,6 +6,7 @@ expired a fresh one is asked for. What is given up on the way is deleted on the 
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,15 +16,15 @@ from typing import IO
 
 import httpx
 
-from handlers.client.api import Api, Json, pauses
-from handlers.client.config import is_loopback
+from handlers.client import connect
+from handlers.client.api import PATIENCE, Api, Json, Patience, pauses
 from handlers.client.crew import Crew
-from handlers.client.faults import Fault, Interrupted, Refused, Unreachable, Usage
+from handlers.client.faults import Fault, Refused, Unreachable, Usage
 from handlers.client.signals import Stop
 
 AT_ONCE = 4
 PIECE_BYTES = 1024**2
-TRIES = 8  # of one part, in a row
+TOLD = 3  # so many tries of one part in a row are told of
 LEAVE_SECONDS = 2.0  # for those who send to notice that it is over
 _FORBIDDEN = 403  # what a link that has expired answers
 _PASSING = frozenset({_FORBIDDEN, 408, 429})
@@ -32,13 +33,14 @@ Seen = Callable[[int, int], None]
 """Is told how many bytes are there, and how many there will be."""
 
 
-def send(api: Api, path: Path, *, seen: Seen, tries: int = TRIES) -> str:
+def send(api: Api, path: Path, *, seen: Seen, patience: Patience = PATIENCE) -> str:
     """The URL of the file as an input. Raises Fault."""
     with _opened(path) as file:
         before = os.fstat(file.fileno())
-        upload = api.open_upload(path.name, before.st_size)
+        name = os.fsencode(path.name).decode(errors="replace")  # not every name of a file is text
+        upload = api.open_upload(name, before.st_size)
         try:
-            sending = _Sending(api, file.fileno(), upload, seen, before.st_size, tries)
+            sending = _Sending(api, file.fileno(), upload, seen, before.st_size, patience)
             _complete(api, sending)
             after = os.fstat(file.fileno())
             if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
@@ -96,9 +98,10 @@ class _Sending:
     upload: Json
     seen: Seen
     size: int
-    tries: int
+    patience: Patience
     parts: dict[int, Json] = field(init=False)
     sent: dict[int, int] = field(default_factory=dict, init=False)
+    told: bool = field(default=False, init=False)
     lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     over: Stop = field(default_factory=Stop, init=False)
 
@@ -119,7 +122,7 @@ class _Sending:
         faults: list[BaseException] = []
         first_url = self.parts[waiting[0]]["url"] if waiting else ""
         timeout = httpx.Timeout(60, connect=10, read=300)  # a store may take its time with the last byte
-        with httpx.Client(timeout=timeout, trust_env=not is_loopback(first_url)) as http:
+        with connect.http(first_url, timeout=timeout) as http:
             self._tell()
             crew = Crew(min(AT_ONCE, len(waiting)), lambda: self._work(http, waiting, faults))
             try:
@@ -145,30 +148,46 @@ class _Sending:
                 return
             try:
                 self._send_part(http, number)
-            except (Fault, Interrupted) as fault:
+            except BaseException as fault:  # it is raised where it is waited for
                 faults.append(fault)
                 self.over.set()
 
     def _send_part(self, http: httpx.Client, number: int) -> None:
-        fault: Fault | None = None
-        for _, pause in zip(range(self.tries), pauses(), strict=False):
-            if fault:
-                self.over.wait(pause)
+        since = time.monotonic()
+        for tried, pause in enumerate(pauses(), start=1):
             part = self.parts[number]
-            try:
-                answer = http.put(part["url"], content=self._bytes(part), headers=_headers(part))
-            except httpx.TransportError as error:
-                fault = Unreachable(f"Part {number} was cut off on its way ({type(error).__name__}).")
-                continue
-            if answer.is_success:
+            fault = self._put(http, part)
+            if fault is None:
                 return
-            if answer.is_client_error and answer.status_code not in _PASSING:
-                raise Refused(f"Part {number} was refused (status {answer.status_code}).", code="UPLOAD_REFUSED")
-            fault = Unreachable(f"Part {number} was answered with status {answer.status_code}.")
-            if answer.status_code == _FORBIDDEN:
-                self._renew(part)
-        assert fault
-        raise Unreachable(f"The file could not be sent, in {self.tries} tries. {fault.message}", code="UPLOAD_FAILED")
+            if tried == 1:  # the sending itself may have taken long
+                since = time.monotonic()
+            elif tried == TOLD:
+                self._say_once(f"{fault} Trying again for {self.patience.seconds:.0f} s.")
+            if self.patience.is_over(tried, since=since):
+                said = f"The file could not be sent, in {tried} tries. {fault}"
+                raise Unreachable(said, code="UPLOAD_FAILED")
+            self.over.wait(pause)
+
+    def _say_once(self, text: str) -> None:
+        with self.lock:
+            known, self.told = self.told, True
+        if not known:
+            self.api.say(text)
+
+    def _put(self, http: httpx.Client, part: Json) -> str | None:
+        """Why it is to be sent again, if it is."""
+        number = part["number"]
+        try:
+            answer = http.put(part["url"], content=self._bytes(part), headers=_headers(part))
+        except httpx.TransportError as error:
+            return f"Part {number} was cut off on its way ({type(error).__name__})."
+        if answer.is_success:
+            return None
+        if answer.is_client_error and answer.status_code not in _PASSING:
+            raise Refused(f"Part {number} was refused (status {answer.status_code}).", code="UPLOAD_REFUSED")
+        if answer.status_code == _FORBIDDEN:
+            self._renew(part)
+        return f"Part {number} was answered with status {answer.status_code}."
 
     def _renew(self, old: Json) -> None:
         with self.lock:
