@@ -60,6 +60,7 @@ class Batch:
     delete_inputs: bool = False  # each after its task has completed
     key_name: str | None = None
     fingerprint: str | None = None
+    manifest: str = "manifest.jsonl.gz"  # in the batch's folder; each request writes one of its own
     job_id: str | None = None
     dispatch_due_at: datetime | None = None  # when to see whether its workers are there
     canceled_at: datetime | None = None

@@ -361,9 +361,13 @@ class Services:
         """The log of one attempt."""
         return f"{self.logs(task)}/{fence}.log"
 
-    def manifest_key(self, batch_id: str) -> str:
-        """The list of what the batch's tasks are about. Beside the outputs, which have a time of their own."""
-        return f"batches/{batch_id}/manifest.jsonl.gz"
+    def batch_folder(self, batch: Batch) -> str:
+        """Beside the outputs, which have a time of their own."""
+        return f"batches/{batch.batch_id}"
+
+    def manifest_key(self, batch: Batch) -> str:
+        """The list of what the batch's tasks are about."""
+        return f"{self.batch_folder(batch)}/{batch.manifest}"
 
     def clear(self, task: Task) -> None:
         """Delete all that is stored for the task."""

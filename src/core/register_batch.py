@@ -78,7 +78,7 @@ def register_batch(
     `batch_id` is any UUID; `most_live` is how many tasks of the key may be live at once, 0 for any number.
     Raises InvalidArgument, CommandNotAllowed, UrlNotAllowed or IdempotencyConflict, and then stores nothing.
     """
-    fingerprint = None
+    manifest, fingerprint = f"{batch_id}.jsonl.gz", None
     if idempotency_key is not None:
         batch_id, fingerprint = id_of(idempotency_key, key_name), _fingerprint(wanted)
         try:
@@ -109,6 +109,7 @@ def register_batch(
         delete_inputs=wanted.delete_inputs,
         key_name=key_name,
         fingerprint=fingerprint,
+        manifest=manifest,
         dispatch_due_at=now + SUBMIT_GRACE,
     )
     try:

@@ -129,5 +129,5 @@ def make_rows(services: Services, batch: Batch, numbers: Iterable[int], *, now: 
 
 def _forget(services: Services, batch: Batch) -> None:
     """The record last: as long as it is there, somebody comes to delete the rest."""
-    services.objects.delete(services.manifest_key(batch.batch_id).rpartition("/")[0])
+    services.objects.delete(services.batch_folder(batch))
     services.records.delete(batch_record.write(batch))

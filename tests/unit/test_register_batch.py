@@ -1,6 +1,7 @@
 """Registering a batch: all of it is judged before anything is stored; then it is one list, one record, one job."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,7 +16,7 @@ from core.errors import BatchNotFound, CommandNotAllowed, IdempotencyConflict, I
 from core.ffmpeg import names
 from core.local.input_folders import LocalInputFolders
 from core.moves import QUEUE_PATIENCE, SUBMIT_GRACE
-from core.ports import Services
+from core.ports import Record, RecordStore, Services
 from core.register import Registration
 from core.register_batch import BatchWanted, RegisteredBatch, register_batch
 from core.settings import Settings
@@ -136,6 +137,53 @@ def test_the_same_request_with_its_key_makes_one_batch(services: Services, dispa
     assert len(dispatcher.batches) == 2
     with pytest.raises(IdempotencyConflict):
         register(services, wanted(*urls(3)), idempotency_key="monday")
+
+
+@dataclass
+class Meanwhile:
+    """Records; right after the first look for one, something else happens."""
+
+    inner: RecordStore
+    after: Callable[[], object]
+
+    def find(self, kind: str, record_id: str) -> Record | None:
+        found = self.inner.find(kind, record_id)
+        after, self.after = self.after, lambda: None
+        after()
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+def test_a_request_that_is_refused_leaves_the_list_of_the_other_alone(services: Services) -> None:
+    def asking(count: int) -> Callable[[Services], RegisteredBatch]:
+        return lambda seen: register(seen, wanted(*urls(count)), idempotency_key="monday")
+
+    won: list[RegisteredBatch] = []
+    records = Meanwhile(services.records, lambda: won.append(asking(2)(services)))
+    with pytest.raises(IdempotencyConflict):
+        asking(3)(replace(services, records=records))
+
+    ((batch, _),) = won
+    assert [source.url for source in read_manifest(services, get_batch(services, batch.batch_id))] == urls(2)
+
+
+def test_of_the_same_request_twice_at_once_one_list_holds(services: Services, tmp_path: Path) -> None:
+    """Though a file has come into the folder meanwhile."""
+    (tmp_path / "1.mp4").write_bytes(b"12345")
+    here = replace(services, folders=LocalInputFolders([tmp_path]))
+
+    def asked(seen: Services) -> RegisteredBatch:
+        settings = Settings(input_roots=(tmp_path,))
+        return register(seen, wanted(folder=str(tmp_path)), settings=settings, idempotency_key="monday")
+
+    won: list[RegisteredBatch] = []
+    records = Meanwhile(here.records, lambda: ((tmp_path / "0.mp4").write_bytes(b"1"), won.append(asked(here))))
+    again = asked(replace(here, records=records))
+
+    assert (again.again, again.batch, again.batch.count) == (True, won[0].batch, 2)
+    assert [source.name for source in read_manifest(here, again.batch)] == ["0.mp4", "1.mp4"]
 
 
 @pytest.mark.parametrize("mood", ["refusing", "delaying", "losing"])

@@ -126,7 +126,7 @@ def test_a_batch_ends_with_its_last_task_and_is_forgotten_later(services: Servic
         NOW + SECOND,
         {"queued": 0, "running": 0, "completed": 2, "failed": 0, "canceled": 0},
     )
-    key = services.manifest_key(batch.batch_id)
+    key = services.manifest_key(batch)
     assert sweep_batches(services, now=NOW + KEEP_RECORD) == 0
     assert services.objects.head(key)
     assert sweep_batches(services, now=NOW + SECOND + KEEP_RECORD) == 1
