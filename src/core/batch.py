@@ -62,7 +62,7 @@ class Batch:
     fingerprint: str | None = None
     manifest: str = "manifest.jsonl.gz"  # in the batch's folder; each request writes one of its own
     job_id: str | None = None
-    dispatch_due_at: datetime | None = None  # when to see whether its workers are there
+    dispatch_due_at: datetime | None = None  # when to see whether its workers are there; in the end, its tasks
     canceled_at: datetime | None = None
     finished_at: datetime | None = None
     counts: Mapping[str, int] | None = None  # of its tasks by status, once it has ended
@@ -71,7 +71,15 @@ class Batch:
     @property
     def due_at(self) -> datetime | None:
         """When somebody should look after this batch; in the end, to delete it."""
-        return self.finished_at + KEEP_RECORD if self.finished_at else self.dispatch_due_at
+        return self.dispatch_due_at or (self.finished_at and self.finished_at + KEEP_RECORD)
+
+    @property
+    def may_lack_rows(self) -> bool:
+        """Whether tasks of it may be there without a row. In the end these are those that were canceled with it, until
+        its time is over; from then on it is kept for the rows that are still there."""
+        if self.finished_at is None:
+            return True
+        return self.canceled_at is not None and self.dispatch_due_at is None
 
     @property
     def slices(self) -> int:

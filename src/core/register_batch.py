@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID, uuid5
 
 from core import urls
 from core.batch import MOST_TASKS, NAME, STEM, URL, Batch, Source, batch_id_of, filled, per_slice, with_name
@@ -80,7 +81,7 @@ def register_batch(
     """
     manifest, fingerprint = f"{batch_id}.jsonl.gz", None
     if idempotency_key is not None:
-        batch_id, fingerprint = id_of(idempotency_key, key_name), _fingerprint(wanted)
+        batch_id, fingerprint = _id_of(idempotency_key, key_name), _fingerprint(wanted)
         try:
             return _same(get_batch(services, batch_id_of(batch_id)), fingerprint)
         except BatchNotFound:
@@ -119,6 +120,11 @@ def register_batch(
             raise
         return _same(get_batch(services, batch.batch_id), fingerprint)  # by the same request, at the same time
     return RegisteredBatch(submit_batch(services, stored, now=now), again=False)
+
+
+def _id_of(key: str, key_name: str | None) -> str:
+    """Not that of the task with the same key, which would be among those of the batch's own tasks."""
+    return str(uuid5(UUID(id_of(key, key_name)), "batch"))
 
 
 def _same(batch: Batch, fingerprint: str | None) -> RegisteredBatch:

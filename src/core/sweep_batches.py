@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 MOST_ROWS = 200  # that a pass makes: each wants a worker of its own
 PAUSE = timedelta(seconds=30)  # between two such passes
 AGAIN_AFTER = timedelta(seconds=60)
+KEPT_FOR = timedelta(days=1)  # at a time, where rows outlive the time of their batch
 _EVER = datetime.max.replace(tzinfo=UTC)
 _ALL = 2**31
 
@@ -38,13 +39,14 @@ class Step(Enum):
     MAKE_ROWS = "make_rows"  # no worker will come: what has no row is handed over task by task
     CANCEL = "cancel"  # and some of it still lives
     FINISH = "finish"
+    KEEP = "keep"  # its time is over, that of some of its tasks is not
     FORGET = "forget"
 
 
 def decide(batch: Batch, *, job: JobState, members: Sequence[Member]) -> Step:
     """The next step for a batch that is due."""
     if batch.finished_at:
-        return Step.FORGET
+        return Step.KEEP if members else Step.FORGET
     lives = any(not member.status.ended for member in members)
     if batch.canceled_at:
         return Step.CANCEL if lives else Step.FINISH
@@ -105,7 +107,8 @@ def attend_batch(services: Services, batch: Batch, *, now: datetime) -> Batch | 
     if step is Step.CANCEL:
         stop_batch(services, batch)
         cancel_members(services, batch, now=now)
-    return replace_batch(services, replace(batch, dispatch_due_at=now + AGAIN_AFTER), batch)
+    after = KEPT_FOR if step is Step.KEEP else AGAIN_AFTER
+    return replace_batch(services, replace(batch, dispatch_due_at=now + after), batch)
 
 
 def _moved(services: Services, batch: Batch, *, now: datetime) -> bool:

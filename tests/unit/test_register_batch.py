@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.batch import MOST_TASKS, Source, batch_id_of
+from core.batch import MOST_TASKS, Source, batch_id_of, task_id
 from core.batches import get_batch, read_manifest
 from core.errors import BatchNotFound, CommandNotAllowed, IdempotencyConflict, InvalidArgument, UrlNotAllowed
 from core.ffmpeg import names
 from core.local.input_folders import LocalInputFolders
 from core.moves import QUEUE_PATIENCE, SUBMIT_GRACE
 from core.ports import Record, RecordStore, Services
-from core.register import Registration
+from core.register import Registration, id_of
 from core.register_batch import BatchWanted, RegisteredBatch, register_batch
 from core.settings import Settings
 from core.sources import MOST_CHARACTERS, source
@@ -139,6 +139,12 @@ def test_the_same_request_with_its_key_makes_one_batch(services: Services, dispa
         register(services, wanted(*urls(3)), idempotency_key="monday")
 
 
+def test_a_key_for_a_task_and_for_a_batch_makes_two_of_them(services: Services) -> None:
+    """A task of that id might else be one of the batch's own, which then would never end."""
+    batch, _ = register(services, wanted(*urls(2)), idempotency_key="monday")
+    assert task_id(batch.batch_id, 0)[:-4] != id_of("monday", None)[:-4]
+
+
 @dataclass
 class Meanwhile:
     """Records; right after the first look for one, something else happens."""
@@ -179,8 +185,12 @@ def test_of_the_same_request_twice_at_once_one_list_holds(services: Services, tm
         return register(seen, wanted(folder=str(tmp_path)), settings=settings, idempotency_key="monday")
 
     won: list[RegisteredBatch] = []
-    records = Meanwhile(here.records, lambda: (won.append(asked(here)), (tmp_path / "0.mp4").write_bytes(b"1")))
-    again = asked(replace(here, records=records))
+
+    def meanwhile() -> None:
+        won.append(asked(here))
+        (tmp_path / "0.mp4").write_bytes(b"1")
+
+    again = asked(replace(here, records=Meanwhile(here.records, meanwhile)))
 
     assert (again.again, again.batch, again.batch.count) == (True, won[0].batch, 1)
     assert [source.name for source in read_manifest(here, again.batch)] == ["1.mp4"]

@@ -14,7 +14,16 @@ from core.errors import BatchNotFound
 from core.find import find_task
 from core.moves import QUEUE_PATIENCE
 from core.ports import JobState, Services, Sighting
-from core.sweep_batches import MOST_ROWS, PAUSE, Step, decide, look_after_batch, reconcile_batches, sweep_batches
+from core.sweep_batches import (
+    KEPT_FOR,
+    MOST_ROWS,
+    PAUSE,
+    Step,
+    decide,
+    look_after_batch,
+    reconcile_batches,
+    sweep_batches,
+)
 from core.task import KEEP_RECORD, Status
 from support.batches import registered
 from support.builders import NOW, a_task
@@ -52,7 +61,8 @@ COMING, RUNNING, GONE = JobState.COMING, JobState.RUNNING, JobState.GONE
         (CANCELED, GONE, [], Step.FINISH),
         (CANCELED, RUNNING, [DONE], Step.FINISH),
         (CANCELED, GONE, [LIVE], Step.CANCEL),
-        (replace(BATCH, finished_at=NOW), GONE, [DONE, FAILED], Step.FORGET),
+        (replace(BATCH, finished_at=NOW), GONE, [DONE, FAILED], Step.KEEP),
+        (replace(BATCH, finished_at=NOW), GONE, [], Step.FORGET),
     ],
 )
 def test_the_next_step_follows_from_what_there_is(
@@ -129,7 +139,14 @@ def test_a_batch_ends_with_its_last_task_and_is_forgotten_later(services: Servic
     key = services.manifest_key(batch)
     assert sweep_batches(services, now=NOW + KEEP_RECORD) == 0
     assert services.objects.head(key)
-    assert sweep_batches(services, now=NOW + SECOND + KEEP_RECORD) == 1
+    # and as long as there are rows of it: their ids are from its own, which a key may give to another one
+    over = NOW + SECOND + KEEP_RECORD
+    assert sweep_batches(services, now=over) == 1
+    assert services.objects.head(key)
+    assert sweep_batches(services, now=over) == 0
+    for number in range(2):
+        services.store.forget(services.store.get(task_id(batch.batch_id, number)))
+    assert sweep_batches(services, now=over + KEPT_FOR) == 1
     assert services.objects.head(key) is None
     with pytest.raises(BatchNotFound):
         get_batch(services, batch.batch_id)
