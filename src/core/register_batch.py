@@ -7,6 +7,7 @@ its URL to judge, and what its name makes of the others. The idempotency key bec
 import hashlib
 import json
 import logging
+import re
 import shlex
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_FAULTS = 20  # that are told of
+_PREFIX = re.compile("s3://[^/]+/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,9 +176,11 @@ def _listed(services: Services, wanted: BatchWanted, policy: urls.Policy) -> Seq
         if services.folders is None:
             raise InputUnreadable("is for one machine: on AWS, give an input_prefix.", retryable=False)
         return services.folders.list(wanted.folder, limit=most)
+    if not _PREFIX.match(wanted.prefix or ""):
+        raise InputUnreadable("must have the form s3://bucket/prefix, or s3://bucket/ for all of it.", retryable=False)
     place = urls.check(f"{wanted.prefix}x", field="input_prefix", policy=policy)
     if services.inputs is None or not isinstance(place, urls.Object):
-        raise InputUnreadable("must have the form s3://bucket/prefix.", retryable=False)
+        raise InputUnreadable("is for AWS: on one machine, give an input_folder.", retryable=False)
     return services.inputs.list(place.bucket, place.key[:-1], limit=most)
 
 
@@ -201,7 +205,6 @@ def _check(template: Task, sources: Sequence[Source], policy: urls.Policy) -> No
 
 def _faults(template: Task, sources: Sequence[Source], policy: urls.Policy) -> Iterator[_Fault]:
     declared = (*template.input_files, *template.output_files)
-    room = names.MAX_CHARACTERS - max(map(len, declared))
     elsewhere = any(NAME in word or STEM in word for word in shlex.split(template.command) if word not in declared)
     first_at: dict[str, int] = {}
     for index, source in enumerate(sources):
@@ -210,10 +213,11 @@ def _faults(template: Task, sources: Sequence[Source], policy: urls.Policy) -> I
             if (before := first_at.setdefault(source.url, index)) != index:
                 raise InvalidArgument(f"Its URL is in the list before, at index {before}: give each once.")
             urls.check(source.url, field=name, policy=policy)
-            if len(name) > room or not names.PLAIN.fullmatch(name):
+            made = [with_name(one, name) for one in declared]
+            if len(max(made, key=len)) > names.MAX_CHARACTERS or not names.PLAIN.fullmatch(name):
                 _check_whole(template, source, also_command=elsewhere)
-            if len({with_name(one, name).casefold() for one in declared}) < len(declared):
-                raise InvalidArgument("An input and an output of its task would have the same name.")
+            if len({one.casefold() for one in made}) < len(made):
+                raise InvalidArgument("Two files of its task would have the same name.")
         except InvalidArgument as error:
             yield _Fault(index, name, error)
 

@@ -246,6 +246,8 @@ def nothing_is_stored(api: Api) -> bool:
         ({"inputs": THREE, "files": []}, "files", "is not a field"),
         ({"input_folder": "relative"}, "input_folder", "input_folder"),
         ({"input_prefix": "s3://bucket/prefix"}, "input_prefix", "INPUT_BUCKETS"),
+        ({"input_prefix": "s3://bucket"}, "input_prefix", "s3://bucket/ for all of it"),
+        ({"inputs": THREE, "delete_inputs": "yes"}, "delete_inputs", "must be true or false"),
     ],
 )
 def test_a_wrong_source_or_wish_is_refused_and_nothing_is_stored(

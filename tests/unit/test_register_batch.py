@@ -103,7 +103,16 @@ def test_of_many_faults_twenty_are_told(services: Services) -> None:
         (wanted(prefix="s3://media/x/"), UrlNotAllowed, "is in a bucket that is not open"),
         (wanted(*urls(1), command="-i {name} -f tee {stem}.mkv"), CommandNotAllowed, "tee"),
         (wanted(*urls(1), command="-i {name} out.mkv"), CommandNotAllowed, "out.mkv"),
-        (wanted("https://media.example/a.mkv"), InvalidArgument, "would have the same name"),
+        (wanted("https://media.example/a.mkv"), InvalidArgument, "Two files of its task would have the same name"),
+        (
+            wanted(
+                f"https://media.example/{'x' * 70}.mp4",
+                command="-i {name} {stem}-{stem}.mkv",
+                output="{stem}-{stem}.mkv",
+            ),
+            InvalidArgument,
+            "is longer than 120 characters",
+        ),
     ],
 )
 def test_what_makes_no_batch_is_refused(
