@@ -12,13 +12,13 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from itertools import islice
 
-from core import batch_record
+from core import batch_record, each
 from core.batch import Batch, Member
 from core.batch_record import KIND
 from core.batch_view import count
 from core.batches import get_batch, read_manifest, replace_batch
 from core.cancel_batch import cancel_members
-from core.errors import BatchNotFound, Conflict, TaskExists
+from core.errors import BatchNotFound, TaskExists
 from core.ports import JobState, Services
 from core.stop import stop_batch
 from core.submit import submit_batch
@@ -112,14 +112,7 @@ def attend_batch(services: Services, batch: Batch, *, now: datetime) -> Batch | 
 
 
 def _moved(services: Services, batch: Batch, *, now: datetime) -> bool:
-    try:
-        left = attend_batch(services, batch, now=now)
-        return left is None or left.version != batch.version
-    except (Conflict, BatchNotFound):
-        return True  # by somebody else
-    except Exception:
-        log.exception("not attended to", extra={"action": "sweep_failed", "batch_id": batch.batch_id})
-        return False
+    return each.has_moved(batch, lambda one: attend_batch(services, one, now=now), batch_id=batch.batch_id)
 
 
 def make_rows(services: Services, batch: Batch, numbers: Iterable[int], *, now: datetime) -> None:
