@@ -324,6 +324,23 @@ def test_cancel_calls_off_what_has_not_ended(api: Api) -> None:
     assert api.counted == ["BatchesRegistered", "BatchesCanceled"]
 
 
+def test_of_what_no_worker_came_to_nobody_is_told_until_asked_to(api: Api) -> None:
+    batch = registered(api, callback_url="https://hooks.example.com/done")
+    api.http.post(f"/ffmpeg/batches/{batch['batch_id']}/cancel")
+    own = task_id(batch["batch_id"], 1)
+
+    (notice,) = api.http.get(f"/ffmpeg/status/{own}").json()["notices"]
+
+    assert (notice["channel"], notice["status"], notice["tries"]) == ("webhook", "abandoned", 0)
+    assert notice["error"] == (
+        "Canceled with its batch, before a worker came to it: nobody was told. POST /ffmpeg/notify does so."
+    )
+    answer = api.http.post(f"/ffmpeg/notify/{own}")
+    (again,) = answer.json()["notices"]
+    assert (answer.status_code, again["status"], again["error"]) == (202, "pending", None)
+    assert api.store.get(own).due_at
+
+
 def test_a_batch_that_has_ended_cannot_be_canceled(api: Api) -> None:
     batch = registered(api, THREE[:1])
     running = claimed(api, batch["batch_id"], 0)
