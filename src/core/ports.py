@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from core.presets import SharedShelf
 
 
+BATCHES = "batches"  # the folder, among objects, that has a folder for each batch
+
+
 class Position(NamedTuple):
     """Where a task stands among all: the later it was registered, the higher. It never moves."""
 
@@ -361,13 +364,13 @@ class Services:
         """The log of one attempt."""
         return f"{self.logs(task)}/{fence}.log"
 
-    def batch_folder(self, batch: Batch) -> str:
+    def batch_folder(self, batch_id: str) -> str:
         """Beside the outputs, which have a time of their own."""
-        return f"batches/{batch.batch_id}"
+        return f"{BATCHES}/{batch_id}"
 
     def manifest_key(self, batch: Batch) -> str:
         """The list of what the batch's tasks are about."""
-        return f"{self.batch_folder(batch)}/{batch.manifest}"
+        return f"{self.batch_folder(batch.batch_id)}/{batch.manifest}"
 
     def clear(self, task: Task) -> None:
         """Delete all that is stored for the task."""

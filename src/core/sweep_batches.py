@@ -78,6 +78,14 @@ def reconcile_batches(services: Services, *, now: datetime) -> list[Batch]:
     return [submit_batch(services, batch, now=now) for batch in alive if _wants_workers(services, batch)]
 
 
+def clear_lists(services: Services, batch_ids: Iterable[str]) -> None:
+    """Delete the lists of batches that have no record: who was to write it died. Not while batches are registered."""
+    for batch_id in batch_ids:
+        if services.records.find(KIND, batch_id) is None:
+            log.info("a list of no batch", extra={"action": "list_cleared", "batch_id": batch_id})
+            services.objects.delete(services.batch_folder(batch_id))
+
+
 def _wants_workers(services: Services, batch: Batch) -> bool:
     return len(services.store.members(batch.batch_id)) < batch.count
 
@@ -125,5 +133,5 @@ def make_rows(services: Services, batch: Batch, numbers: Iterable[int], *, now: 
 
 def _forget(services: Services, batch: Batch) -> None:
     """The record last: as long as it is there, somebody comes to delete the rest."""
-    services.objects.delete(services.batch_folder(batch))
+    services.objects.delete(services.batch_folder(batch.batch_id))
     services.records.delete(batch_record.write(batch))
