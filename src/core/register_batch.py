@@ -9,15 +9,15 @@ import json
 import logging
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID, uuid5
 
-from core import urls
+from core import batch_uploads, urls
 from core.batch import MOST_TASKS, NAME, STEM, URL, Batch, Source, batch_id_of, filled, per_slice, with_name
-from core.batches import create_batch, get_batch
+from core.batches import create_batch, get_batch, read_manifest
 from core.errors import BatchNotFound, IdempotencyConflict, InvalidArgument, RecordChanged
 from core.ffmpeg import names, validate
 from core.moves import SUBMIT_GRACE
@@ -26,6 +26,7 @@ from core.register import Registration, fingerprint_of, id_of, judged
 from core.settings import Settings
 from core.submit import submit_batch
 from core.task import Task
+from core.uploads import Uploads
 
 if TYPE_CHECKING:
     from core.presets import Own
@@ -55,6 +56,7 @@ class BatchWanted:
 class RegisteredBatch(NamedTuple):
     batch: Batch
     again: bool  # whether the same request had registered it before
+    sources: Sequence[Source]
 
 
 class _Fault(NamedTuple):
@@ -74,22 +76,25 @@ def register_batch(
     idempotency_key: str | None = None,
     key_name: str | None = None,
     most_live: int = 0,
+    uploads: Uploads | None = None,
     own_presets: "Own" = None,
 ) -> RegisteredBatch:
     """The batch, stored and handed over if the dispatcher takes it now; else the sweep hands it over.
 
-    `batch_id` is any UUID; `most_live` is how many tasks of the key may be live at once, 0 for any number.
+    `batch_id` is any UUID; `most_live` is how many tasks of the key may be live at once, 0 for any number; `uploads`
+    are those that may be inputs, and are kept for the batch.
     Raises InvalidArgument, CommandNotAllowed, UrlNotAllowed or IdempotencyConflict, and then stores nothing.
     """
     manifest, fingerprint = f"{batch_id}.jsonl.gz", None
     if idempotency_key is not None:
         batch_id, fingerprint = _id_of(idempotency_key, key_name), _fingerprint(wanted)
         try:
-            return _same(get_batch(services, batch_id_of(batch_id)), fingerprint)
+            return _same(services, get_batch(services, batch_id_of(batch_id)), fingerprint)
         except BatchNotFound:
             pass
-    policy = replace(settings.url_policy, uploads=False)  # an upload is kept for the tasks that it was registered with
-    sources = _sources(services, wanted, policy)
+    policy = replace(settings.url_policy, uploads=uploads is not None)
+    common, given = wanted.registration.input_files, _sources(services, wanted, policy)
+    sources, unusable = batch_uploads.look_up(uploads, given, common=common, now=now)
     template = judged(
         _with_gaps(wanted.registration, policy),
         settings=settings,
@@ -98,7 +103,8 @@ def register_batch(
         correlation_id=correlation_id,
         now=now,
     )
-    _check(template, sources, policy)
+    _check(template, sources, policy, unusable)
+    batch_uploads.hold(uploads, sources, common=common, batch_id=template.task_id, now=now)
     concurrency = min(filter(None, (wanted.concurrency, most_live)), default=None)
     workers = settings.max_concurrent_tasks if settings.backend == "local" else None
     batch = Batch(
@@ -120,8 +126,8 @@ def register_batch(
     except RecordChanged:
         if fingerprint is None:
             raise
-        return _same(get_batch(services, batch.batch_id), fingerprint)  # by the same request, at the same time
-    return RegisteredBatch(submit_batch(services, stored, now=now), again=False)
+        return _same(services, get_batch(services, batch.batch_id), fingerprint)  # by the same request, just now
+    return RegisteredBatch(submit_batch(services, stored, now=now), again=False, sources=sources)
 
 
 def _id_of(key: str, key_name: str | None) -> str:
@@ -129,10 +135,10 @@ def _id_of(key: str, key_name: str | None) -> str:
     return str(uuid5(UUID(id_of(key, key_name)), "batch"))
 
 
-def _same(batch: Batch, fingerprint: str | None) -> RegisteredBatch:
+def _same(services: Services, batch: Batch, fingerprint: str | None) -> RegisteredBatch:
     if batch.fingerprint != fingerprint:
         raise IdempotencyConflict(details={"batch_id": batch.batch_id})
-    return RegisteredBatch(batch, again=True)
+    return RegisteredBatch(batch, again=True, sources=read_manifest(services, batch))
 
 
 def _fingerprint(wanted: BatchWanted) -> str:
@@ -192,9 +198,9 @@ def _of_a_number(sources: Sequence[Source], field: str) -> Sequence[Source]:
     return sources
 
 
-def _check(template: Task, sources: Sequence[Source], policy: urls.Policy) -> None:
+def _check(template: Task, sources: Sequence[Source], policy: urls.Policy, unusable: Mapping[int, str]) -> None:
     """Raises what is wrong with the first that is (UrlNotAllowed, InvalidArgument), with the others in its details."""
-    faults = list(_faults(template, sources, policy))
+    faults = list(_faults(template, sources, policy, unusable))
     if not faults:
         return
     first = faults[0]
@@ -203,7 +209,9 @@ def _check(template: Task, sources: Sequence[Source], policy: urls.Policy) -> No
     raise type(first.error)(message, details={"field": "inputs", "count": len(faults), "files": told})
 
 
-def _faults(template: Task, sources: Sequence[Source], policy: urls.Policy) -> Iterator[_Fault]:
+def _faults(
+    template: Task, sources: Sequence[Source], policy: urls.Policy, unusable: Mapping[int, str]
+) -> Iterator[_Fault]:
     declared = (*template.input_files, *template.output_files)
     elsewhere = any(NAME in word or STEM in word for word in shlex.split(template.command) if word not in declared)
     first_at: dict[str, int] = {}
@@ -213,6 +221,8 @@ def _faults(template: Task, sources: Sequence[Source], policy: urls.Policy) -> I
             if (before := first_at.setdefault(source.url, index)) != index:
                 raise InvalidArgument(f"Its URL is in the list before, at index {before}: give each once.")
             urls.check(source.url, field=name, policy=policy)
+            if index in unusable:
+                raise InvalidArgument(f"The upload {unusable[index]}")
             made = [with_name(one, name) for one in declared]
             if len(max(made, key=len)) > names.MAX_CHARACTERS or not names.PLAIN.fullmatch(name):
                 _check_whole(template, source, also_command=elsewhere)

@@ -456,6 +456,29 @@ def test_a_batch_of_urls_is_followed_to_its_end(service: tuple[Service, Path], t
     assert [item["status"] for item in items] == ["completed", "failed", "completed"]
 
 
+def test_uploads_are_files_of_a_batch_too(service: tuple[Service, Path]) -> None:
+    running, _ = service
+    clip = (source_server.MEDIA / "bigbuckbunny.mp4").read_bytes()
+    new = {"filename": "My talk.mov", "size_bytes": len(clip)}
+    upload = running.http.post("/ffmpeg/uploads", json=new).json()
+    body = {
+        "inputs": [upload["input"]],
+        "command": "-i {name} -t 0.5 -vn -c:a aac {stem}.m4a",
+        "output_filename": "{stem}.m4a",
+    }
+    early = running.http.post("/ffmpeg/batches", json=body)
+    running.http.put(upload["parts"][0]["url"], content=clip).raise_for_status()
+    running.http.post(f"/ffmpeg/uploads/{upload['upload_id']}/complete").raise_for_status()
+
+    answer = running.http.post("/ffmpeg/batches", json=body)
+
+    assert error_of(early)[:2] == (400, "INVALID_ARGUMENT")
+    assert f"POST /ffmpeg/uploads/{upload['upload_id']}/complete" in early.json()["error"]["message"]
+    assert (answer.status_code, answer.json()["files"]) == (202, ["My talk.mov"]), answer.text
+    batch = list(followed(running, answer.json()["batch_id"]))[-1]
+    assert (batch["status"], batch["converted"][0]["file"]) == ("completed", "My talk.mov")
+
+
 def test_a_folder_is_a_batch_and_other_folders_are_none(service: tuple[Service, Path], tmp_path: Path) -> None:
     running, inputs = service
     (inputs / "sub").mkdir()

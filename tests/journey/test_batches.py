@@ -59,7 +59,7 @@ class Place:
         registration = registration or plain
         wanted = BatchWanted(registration=registration, folder=str(self.inputs), **wishes)  # type: ignore[arg-type]
         now = datetime.now(UTC)
-        batch, again = register_batch(
+        batch, again, _ = register_batch(
             self.services, wanted, settings=self.settings, batch_id=str(uuid4()), correlation_id="corr-1", now=now
         )
         assert not again

@@ -63,7 +63,7 @@ def test_a_task_is_the_template_with_its_file(services: Services) -> None:
 
 def test_presets_and_options_have_gaps_too(services: Services) -> None:
     registration = Registration(preset="web-mp4-480p", input_files={}, output_files=("{stem}-480p.mp4",))
-    batch, _ = register(services, replace(wanted(*urls(1)), registration=registration))
+    batch, _, _ = register(services, replace(wanted(*urls(1)), registration=registration))
     task = batch.task(0, read_manifest(services, batch)[0])
     assert task.command.startswith("-i clip-0.mp4 ")
     assert task.output_files == ("clip-0-480p.mp4",)
@@ -130,7 +130,7 @@ def test_no_more_than_ten_thousand(services: Services) -> None:
 def test_a_name_that_would_mean_something_elsewhere_is_judged_there(services: Services) -> None:
     """What a plain name cannot do in a filter, another might."""
     command = "-i {name} -vf drawtext=text={stem} {stem}.mkv"
-    plain, _ = register(services, wanted("https://media.example/a-b.mp4", command=command))
+    plain, _, _ = register(services, wanted("https://media.example/a-b.mp4", command=command))
     assert plain.count == 1
     with pytest.raises(CommandNotAllowed):
         register(services, wanted("https://media.example/a[b];movie=x,.mp4", command=command))
@@ -141,7 +141,8 @@ def test_the_same_request_with_its_key_makes_one_batch(services: Services, dispa
     again = register(services, wanted(*urls(2)), idempotency_key="monday")
     others = register(services, wanted(*urls(2)), idempotency_key="monday", key_name="bob")
 
-    assert (first.again, again) == (False, RegisteredBatch(first.batch, again=True))
+    assert (first.again, again.again, again.batch) == (False, True, first.batch)
+    assert list(again.sources) == list(first.sources)
     assert others.batch.batch_id != first.batch.batch_id
     assert len(dispatcher.batches) == 2
     with pytest.raises(IdempotencyConflict):
@@ -150,7 +151,7 @@ def test_the_same_request_with_its_key_makes_one_batch(services: Services, dispa
 
 def test_a_key_for_a_task_and_for_a_batch_makes_two_of_them(services: Services) -> None:
     """A task of that id might else be one of the batch's own, which then would never end."""
-    batch, _ = register(services, wanted(*urls(2)), idempotency_key="monday")
+    batch, _, _ = register(services, wanted(*urls(2)), idempotency_key="monday")
     assert task_id(batch.batch_id, 0)[:-4] != id_of("monday", None)[:-4]
 
 
@@ -180,7 +181,7 @@ def test_a_request_that_is_refused_leaves_the_list_of_the_other_alone(services: 
     with pytest.raises(IdempotencyConflict):
         asking(3)(replace(services, records=records))
 
-    ((batch, _),) = won
+    ((batch, _, _),) = won
     assert [source.url for source in read_manifest(services, get_batch(services, batch.batch_id))] == urls(2)
 
 
@@ -226,7 +227,7 @@ def test_a_folder_is_listed_and_its_sizes_known(services: Services, tmp_path: Pa
         (tmp_path / "media" / name).write_bytes(b"12345")
     here = replace(services, folders=LocalInputFolders([tmp_path]))
 
-    batch, _ = register(here, wanted(folder=str(tmp_path / "media")), settings=Settings(input_roots=(tmp_path,)))
+    batch, _, _ = register(here, wanted(folder=str(tmp_path / "media")), settings=Settings(input_roots=(tmp_path,)))
 
     folder = f"file://{tmp_path}/media"
     assert list(read_manifest(here, batch)) == [
