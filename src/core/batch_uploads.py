@@ -11,7 +11,6 @@ from typing import NamedTuple
 from core import sources, urls
 from core.batch import Source
 from core.errors import InvalidArgument, UploadNotFound, UrlNotAllowed
-from core.ffmpeg import names
 from core.uploads import Uploads
 
 MOST_UPLOADS = 100
@@ -39,8 +38,7 @@ def look_up(uploads: Uploads | None, given: Sequence[Source], *, common: Mapping
             continue
         with suppress(UploadNotFound):  # it has gone since: whoever is about to keep it finds out
             upload = uploads.get(upload_id, now=now)
-            name = names.legal(upload.filename, most=sources.MOST_CHARACTERS)
-            known[index] = Source(name, source.url, upload.size_bytes)
+            known[index] = Source(sources.called(upload.filename), source.url, upload.size_bytes)
     return Looked(known, faults)
 
 

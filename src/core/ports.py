@@ -226,7 +226,8 @@ class InputStore(Protocol):
         ...
 
     def delete(self, bucket: str, key: str) -> None:
-        """Delete the object; one that is not there is no error. Raises InputUnreadable when it may not be deleted."""
+        """Delete the object that get_file has read, if it is still the same; one that is not there is no error. Raises
+        InputUnreadable when it is another one, or may not be deleted."""
         ...
 
     def get_file(self, bucket: str, key: str, path: Path, *, max_bytes: int, on_piece: Callable[[], None]) -> int:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.batch import MOST_TASKS, Source, batch_id_of, task_id
+from core.batch import MOST_TASKS, Source, batch_id_of, task_id, with_name
 from core.batches import get_batch, read_manifest
 from core.errors import BatchNotFound, CommandNotAllowed, IdempotencyConflict, InvalidArgument, UrlNotAllowed
 from core.ffmpeg import names
@@ -241,6 +241,7 @@ def test_every_last_part_of_a_url_makes_a_legal_name(text: str) -> None:
     name = source(f"https://media.example/x/{text}?y").name
     assert names.fault(name, "input") is None
     assert names.fault(f"{name}.mkv", "output") is None
+    assert names.has_extension(with_name("{stem}.mkv", name))
     assert len(name) <= MOST_CHARACTERS
 
 
@@ -253,6 +254,8 @@ def test_every_last_part_of_a_url_makes_a_legal_name(text: str) -> None:
         ("https://media.example/", "media.example"),
         ("https://media.example/%2e%2e", "file"),
         ("https://media.example/-rf.mp4", "rf.mp4"),
+        ("https://media.example/a...mp4", "a.mp4"),  # else a.. would be its stem, and a...mkv has no extension
+        ("https://media.example/.mp4", "mp4"),
     ],
 )
 def test_a_name_keeps_what_it_can(url: str, name: str) -> None:
