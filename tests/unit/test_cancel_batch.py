@@ -96,6 +96,22 @@ def test_the_workers_need_not_hear_of_it(services: Services, dispatcher: Recordi
     assert find_task(services, task_id(batch.batch_id, 0)).status is Status.CANCELED
 
 
+def test_workers_that_are_asked_for_at_that_moment_are_stopped(
+    services: Services, dispatcher: RecordingDispatcher
+) -> None:
+    """Else each of them would begin, on a machine of its own, and only then see that there is nothing to do."""
+    dispatcher.delaying = True
+    batch = registered(services)
+    assert batch.dispatch_due_at
+    dispatcher.delaying = False
+    dispatcher.meanwhile = lambda _: cancel_batch(services, batch.batch_id, now=NOW)
+
+    sweep_batches(services, now=batch.dispatch_due_at)
+
+    assert [(one.batch_id, one.job_id) for one in dispatcher.stopped_batches] == [(batch.batch_id, "batch-job-1")]
+    assert get_batch(services, batch.batch_id).canceled_at == NOW
+
+
 def test_what_has_ended_is_not_canceled(services: Services) -> None:
     batch = registered(services, 1)
     task = claimed(services, batch, 0)
