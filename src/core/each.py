@@ -19,7 +19,7 @@ class Versioned(Protocol):
 T = TypeVar("T", bound=Versioned)
 
 
-def has_moved(thing: T, attend: Callable[[T], T | None], **named: str) -> bool:
+def has_moved(thing: T, attend: Callable[[T], Versioned | None], **named: str) -> bool:
     """Whether it moved. `attend` gives it as it is then, None when its record is gone; `named` is for the log."""
     try:
         left = attend(thing)

@@ -19,7 +19,7 @@ from core.batch_view import count
 from core.batches import get_batch, read_manifest, replace_batch
 from core.cancel_batch import cancel_members
 from core.errors import BatchNotFound, TaskExists
-from core.ports import JobState, Services
+from core.ports import JobState, Record, Services
 from core.stop import stop_batch
 from core.submit import submit_batch
 
@@ -59,8 +59,14 @@ def decide(batch: Batch, *, job: JobState, members: Sequence[Member]) -> Step:
 
 def sweep_batches(services: Services, *, now: datetime, limit: int = 20) -> int:
     """Attend to the batches that are due, the longest due first, at most `limit`; returns how many of them moved."""
-    due = services.records.due(KIND, now, limit=limit)
-    return sum(_moved(services, batch_record.read(found), now=now) for found in due)
+
+    def has_moved(found: Record) -> bool:
+        """Also one that cannot be read keeps us from no other."""
+        return each.has_moved(
+            found, lambda one: attend_batch(services, batch_record.read(one), now=now), batch_id=found.record_id
+        )
+
+    return sum(map(has_moved, services.records.due(KIND, now, limit=limit)))
 
 
 def look_after_batch(services: Services, batch_id: str, *, now: datetime) -> None:
@@ -68,7 +74,7 @@ def look_after_batch(services: Services, batch_id: str, *, now: datetime) -> Non
     with suppress(BatchNotFound):
         batch = get_batch(services, batch_id)
         if not batch.finished_at:
-            _moved(services, batch, now=now)
+            each.has_moved(batch, lambda one: attend_batch(services, one, now=now), batch_id=batch_id)
 
 
 def reconcile_batches(services: Services, *, now: datetime) -> list[Batch]:
@@ -117,10 +123,6 @@ def attend_batch(services: Services, batch: Batch, *, now: datetime) -> Batch | 
         cancel_members(services, batch, now=now)
     after = KEPT_FOR if step is Step.KEEP else AGAIN_AFTER
     return replace_batch(services, replace(batch, dispatch_due_at=now + after), batch)
-
-
-def _moved(services: Services, batch: Batch, *, now: datetime) -> bool:
-    return each.has_moved(batch, lambda one: attend_batch(services, one, now=now), batch_id=batch.batch_id)
 
 
 def make_rows(services: Services, batch: Batch, numbers: Iterable[int], *, now: datetime) -> None:

@@ -123,6 +123,20 @@ def test_a_batch_whose_dispatcher_cannot_be_asked_stays_due(
     assert sweep_batches(services, now=LATER) == 1
 
 
+def test_a_record_that_cannot_be_read_keeps_the_sweep_from_no_other(
+    services: Services, dispatcher: RecordingDispatcher
+) -> None:
+    dispatcher.losing = True
+    good, bad = registered(services, now=NOW), registered(services, now=NOW - SECOND)
+    current = write(get_batch(services, bad.batch_id))
+    services.records.replace(replace(current, body='{"of": "a later version"}'), current)
+    dispatcher.losing = False
+
+    assert sweep_batches(services, now=LATER) == 1
+
+    assert get_batch(services, good.batch_id).job_id
+
+
 def test_a_batch_ends_with_its_last_task_and_is_forgotten_later(services: Services) -> None:
     batch = registered(services, 2)
     for number in range(2):

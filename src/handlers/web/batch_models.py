@@ -115,7 +115,9 @@ class Batch(Wire):
     )
     count: int = Field(description="Of tasks, one for each file.")
     counts: BatchCounts
-    percent: float = Field(description="0 to 100: the share of tasks that have ended, and of those that run.")
+    percent: float = Field(
+        description="0 to 100: the share of tasks that have ended and, on one machine, of those that run."
+    )
     converted: tuple[ConvertedFile, ...] = Field(description="The first 100.")
     failures: tuple[FailedFile, ...] = Field(description="The first 100.")
     log: tuple[LogLine, ...] = Field(description="The newest 100 lines, the oldest of them first.")
