@@ -158,6 +158,11 @@ def _with_gaps(common: Registration, policy: urls.Policy) -> Registration:
         raise _refusal("input_files", f"{NAME} is each file itself: leave it out of input_files.")
     for name, url in common.input_files.items():
         urls.check(url, field=f"input_files.{name}", policy=policy)
+        if with_name(url, "") != url:
+            message = (
+                f"The URL of {name} is the same for all tasks: {NAME} and {STEM} stand in names and in the command."
+            )
+            raise _refusal(f"input_files.{name}", message)
     return replace(common, input_files={NAME: URL, **common.input_files})
 
 

@@ -241,6 +241,11 @@ def nothing_is_stored(api: Api) -> bool:
         ({"inputs": THREE, "concurrency": 0}, "concurrency", "at least 1"),
         ({"inputs": THREE, "concurrency": 10_001}, "concurrency", "at most 10000"),
         ({"inputs": THREE, "input_files": {"{name}": THREE[0]}}, "input_files", "{name} is each file itself"),
+        (
+            {"inputs": THREE, "input_files": {"{stem}.srt": "https://media.example.com/{stem}.srt"}},
+            "input_files.{stem}.srt",
+            "is the same for all tasks",
+        ),
         ({"inputs": THREE, "output_files": ["{stem}.mp4"]}, "output_filename", "exactly one of"),
         ({"inputs": THREE, "preset": "web-mp4-720p"}, "command", "exactly one of"),
         ({"inputs": THREE, "files": []}, "files", "is not a field"),

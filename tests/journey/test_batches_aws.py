@@ -434,7 +434,7 @@ def test_ten_thousand_tasks_are_a_handful_of_calls(function: LambdaProcess, faul
     asked(function, "GET", "/ffmpeg/health")
     faults.calls.clear()
 
-    # when a batch of as many as may be is registered, and again by the same key
+    # when a batch of as many as may be is registered
     status, made = asked(function, "POST", "/ffmpeg/batches", wanted(ten_thousand()))
 
     # then it took a look at the settings, an object, a record, a job, and the note of the job
