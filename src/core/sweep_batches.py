@@ -5,12 +5,12 @@ number may run at once: rows are made where there is none yet, and records are w
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from itertools import islice
+from itertools import islice, takewhile
 
 from core import batch_record, each
 from core.batch import Batch, Member
@@ -57,8 +57,13 @@ def decide(batch: Batch, *, job: JobState, members: Sequence[Member]) -> Step:
     return Step.MAKE_ROWS if job is JobState.GONE else Step.WAIT
 
 
-def sweep_batches(services: Services, *, now: datetime, limit: int = 20) -> int:
-    """Attend to the batches that are due, the longest due first, at most `limit`; returns how many of them moved."""
+def sweep_batches(
+    services: Services, *, now: datetime, limit: int = 20, stopped: Callable[[], bool] = lambda: False
+) -> int:
+    """Attend to the batches that are due, the longest due first, at most `limit`; returns how many of them moved.
+
+    Begins with no further batch once `stopped` says so: to one there may be hundreds of writes.
+    """
 
     def has_moved(found: Record) -> bool:
         """Also one that cannot be read keeps us from no other."""
@@ -66,7 +71,8 @@ def sweep_batches(services: Services, *, now: datetime, limit: int = 20) -> int:
             found, lambda one: attend_batch(services, batch_record.read(one), now=now), batch_id=found.record_id
         )
 
-    return sum(map(has_moved, services.records.due(KIND, now, limit=limit)))
+    due = takewhile(lambda _: not stopped(), services.records.due(KIND, now, limit=limit))
+    return sum(map(has_moved, due))
 
 
 def look_after_batch(services: Services, batch_id: str, *, now: datetime) -> None:
