@@ -49,7 +49,9 @@ def cancel_members(services: Services, batch: Batch, *, now: datetime) -> int:
             stop_job(services, change(services.store, own_id, lambda task: moves.cancel(task, now=now)))
 
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="cancel") as pool:
-        list(pool.map(cancel_one, live))  # which raises what one of them has
+        each = [pool.submit(cancel_one, own_id) for own_id in live]
+    for one in each:
+        one.result()
     return len(live)
 
 
