@@ -52,6 +52,13 @@ class BatchWanted:
     concurrency: int | None = None
     delete_inputs: bool = False
 
+    @property
+    def field(self) -> str:
+        """What the request calls the place that the files come from."""
+        if self.sources is not None:
+            return "inputs"
+        return "input_prefix" if self.folder is None else "input_folder"
+
 
 class RegisteredBatch(NamedTuple):
     batch: Batch
@@ -103,7 +110,7 @@ def register_batch(
         correlation_id=correlation_id,
         now=now,
     )
-    _check(template, sources, policy, unusable)
+    _check(template, sources, policy, unusable, field=wanted.field)
     batch_uploads.hold(uploads, sources, common=common, batch_id=template.task_id, now=now)
     concurrency = min(filter(None, (wanted.concurrency, most_live)), default=None)
     workers = settings.max_concurrent_tasks if settings.backend == "local" else None
@@ -173,12 +180,11 @@ def _sources(services: Services, wanted: BatchWanted, policy: urls.Policy) -> Se
         if wanted.delete_inputs:
             message = "delete_inputs is for the files of an input_folder or an input_prefix: leave it out."
             raise _refusal("delete_inputs", message)
-        return _of_a_number(wanted.sources, "inputs")
-    field = "input_folder" if wanted.folder is not None else "input_prefix"
+        return _of_a_number(wanted.sources, wanted.field)
     try:
-        return _of_a_number(_listed(services, wanted, policy), field)
+        return _of_a_number(_listed(services, wanted, policy), wanted.field)
     except InputUnreadable as error:
-        raise _refusal(field, f"The {field} {error}") from error
+        raise _refusal(wanted.field, f"The {wanted.field} {error}") from error
 
 
 def _listed(services: Services, wanted: BatchWanted, policy: urls.Policy) -> Sequence[Source]:
@@ -203,7 +209,9 @@ def _of_a_number(sources: Sequence[Source], field: str) -> Sequence[Source]:
     return sources
 
 
-def _check(template: Task, sources: Sequence[Source], policy: urls.Policy, unusable: Mapping[int, str]) -> None:
+def _check(
+    template: Task, sources: Sequence[Source], policy: urls.Policy, unusable: Mapping[int, str], *, field: str
+) -> None:
     """Raises what is wrong with the first that is (UrlNotAllowed, InvalidArgument), with the others in its details."""
     faults = list(_faults(template, sources, policy, unusable))
     if not faults:
@@ -211,7 +219,7 @@ def _check(template: Task, sources: Sequence[Source], policy: urls.Policy, unusa
     first = faults[0]
     message = f"{len(faults)} of {len(sources)} files cannot be taken. The first, {first.file}: {first.error.message}"
     told = [{"index": fault.place, "file": fault.file, "reason": fault.error.message} for fault in faults[:MOST_FAULTS]]
-    raise type(first.error)(message, details={"field": "inputs", "count": len(faults), "files": told})
+    raise type(first.error)(message, details={"field": field, "count": len(faults), "files": told})
 
 
 def _faults(

@@ -236,6 +236,19 @@ def test_a_folder_is_listed_and_its_sizes_known(services: Services, tmp_path: Pa
     ]
 
 
+def test_a_file_of_a_folder_that_cannot_be_taken_is_told_of(services: Services, tmp_path: Path) -> None:
+    (tmp_path / "a.mkv").write_bytes(b"12345")
+    here = replace(services, folders=LocalInputFolders([tmp_path]))
+    with pytest.raises(InvalidArgument) as refusal:
+        register(here, wanted(folder=str(tmp_path)), settings=Settings(input_roots=(tmp_path,)))
+    reason = "Two files of its task would have the same name."
+    assert refusal.value.details == {
+        "field": "input_folder",
+        "count": 1,
+        "files": [{"index": 0, "file": "a.mkv", "reason": reason}],
+    }
+
+
 @given(st.text())
 def test_every_last_part_of_a_url_makes_a_legal_name(text: str) -> None:
     name = source(f"https://media.example/x/{text}?y").name
