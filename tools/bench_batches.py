@@ -91,7 +91,7 @@ def run_batch(inputs: Path, data: Path) -> None:
     wanted = BatchWanted(registration=registration, folder=str(inputs))
     with closing(local.pool):
         local.pool.start()
-        batch, _ = register_batch(
+        batch, _, _ = register_batch(
             local.services,
             wanted,
             settings=settings,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from core.task import KEEP_RECORD, Status, Task
+from core.task import KEEP_RECORD, NoticeStatus, Status, Task
 
 MOST_TASKS = 10_000
 # What a template has in the place of a file's name, of that without its extension, and of its URL.
@@ -23,6 +23,7 @@ _LEAST_SECONDS = 15  # below that, a start is a part of it that shows
 _BYTES_A_SECOND = 4_000_000
 _USUAL_SECONDS = 10
 _SLICES_EACH = 4
+_UNTOLD = "Canceled with its batch, before a worker came to it: nobody was told. POST /ffmpeg/notify does so."
 _PART = ":"  # in a job id, before the number of the slice
 _OWN_DIGITS = 4  # hexadecimal digits at the end of an id that number the tasks of a batch; those of the batch are 0
 _ID = re.compile(rf"[0-9a-f-]{{32}}[0-9a-f]{{{_OWN_DIGITS}}}")
@@ -60,8 +61,9 @@ class Batch:
     delete_inputs: bool = False  # each after its task has completed
     key_name: str | None = None
     fingerprint: str | None = None
+    manifest: str = "manifest.jsonl.gz"  # in the batch's folder; each request writes one of its own
     job_id: str | None = None
-    dispatch_due_at: datetime | None = None  # when to see whether its workers are there
+    dispatch_due_at: datetime | None = None  # when to see whether its workers are there; in the end, its tasks
     canceled_at: datetime | None = None
     finished_at: datetime | None = None
     counts: Mapping[str, int] | None = None  # of its tasks by status, once it has ended
@@ -70,7 +72,15 @@ class Batch:
     @property
     def due_at(self) -> datetime | None:
         """When somebody should look after this batch; in the end, to delete it."""
-        return self.finished_at + KEEP_RECORD if self.finished_at else self.dispatch_due_at
+        return self.dispatch_due_at or (self.finished_at and self.finished_at + KEEP_RECORD)
+
+    @property
+    def may_lack_rows(self) -> bool:
+        """Whether tasks of it may be there without a row. In the end these are those that were canceled with it, until
+        its time is over; from then on it is kept for the rows that are still there."""
+        if self.finished_at is None:
+            return True
+        return self.canceled_at is not None and self.dispatch_due_at is None
 
     @property
     def slices(self) -> int:
@@ -91,9 +101,10 @@ class Batch:
             queued_at=self.created_at,
             delete_input=source.name if self.delete_inputs else None,
         )
-        if self.canceled_at:
-            return replace(made, status=Status.CANCELED, finished_at=self.canceled_at)
-        return made
+        if not self.canceled_at:
+            return made
+        untold = tuple(replace(one, status=NoticeStatus.ABANDONED, error=_UNTOLD) for one in made.notices)
+        return replace(made, status=Status.CANCELED, finished_at=self.canceled_at, notices=untold)
 
 
 def batch_id_of(unique: str) -> str:

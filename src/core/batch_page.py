@@ -39,9 +39,7 @@ def above(batch: Batch) -> Position:
 
 def may_lack_rows(batch: Batch, status: Status | None) -> bool:
     """Whether tasks of the batch may be in the status, or in any, without a row."""
-    if batch.canceled_at:
-        return status in (None, Status.CANCELED)
-    return batch.finished_at is None and status in (None, Status.QUEUED)
+    return batch.may_lack_rows and status in (None, Status.CANCELED if batch.canceled_at else Status.QUEUED)
 
 
 def rowless(

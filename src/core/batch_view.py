@@ -109,7 +109,7 @@ def _log(batch: Batch, members: Sequence[Member], sources: Sequence[Source]) -> 
     lines = [
         Line(at=at, text=_words(member, sources[member.number].name)) for at, member in nlargest(MOST_SHOWN, ended)
     ]
-    lines.append(Line(at=batch.created_at, text=f"{batch.count} tasks registered"))
+    lines.append(Line(at=batch.created_at, text=f"{batch.count} task{'s' if batch.count > 1 else ''} registered"))
     if batch.canceled_at:
         lines.append(Line(at=batch.canceled_at, text="canceled"))
     if batch.finished_at:

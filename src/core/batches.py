@@ -24,7 +24,10 @@ def get_batch(services: Services, batch_id: str) -> Batch:
 
 
 def create_batch(services: Services, batch: Batch, sources: Sequence[Source]) -> Batch:
-    """The batch, stored: its manifest first, so that whoever finds the batch finds that too. Raises RecordChanged."""
+    """The batch, stored: its manifest first, so that whoever finds the batch finds that too. Raises RecordChanged.
+
+    Of requests for one batch at the same time each writes a manifest, and the record names that of the one that won.
+    """
     _put_manifest(services, batch, manifest.write(sources))
     return batch_record.read(services.records.create(batch_record.write(batch)))
 
@@ -49,7 +52,7 @@ def replace_batch(services: Services, new: Batch, previous: Batch) -> Batch:
 
 
 def read_manifest(services: Services, batch: Batch) -> Manifest:
-    content = services.objects.read(services.manifest_key(batch.batch_id), most_bytes=manifest.MOST_BYTES)
+    content = services.objects.read(services.manifest_key(batch), most_bytes=manifest.MOST_BYTES)
     if content is None:
         raise InternalError("The list of the batch's files is gone.", details={"batch_id": batch.batch_id})
     return Manifest(content)
@@ -66,7 +69,7 @@ def _put_manifest(services: Services, batch: Batch, content: bytes) -> None:
         path = Path(folder) / "manifest"
         path.write_bytes(content)
         services.objects.put_file(
-            services.manifest_key(batch.batch_id),
+            services.manifest_key(batch),
             path,
             sha256=sha256(content).hexdigest(),
             content_type=manifest.CONTENT_TYPE,

@@ -5,6 +5,7 @@ just given one its row looks at the record afterwards, and takes it back. So of 
 is either seen by us or undone by its maker; what lagging indexes hide from us is for the sweep.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from core.task import Status
 
 # By then indexes show what there was.
 LOOK_AGAIN_AFTER = timedelta(seconds=15)
+PARALLEL = 8  # rows, of which there may be thousands
 
 
 def cancel_batch(services: Services, batch_id: str, *, now: datetime) -> Batch:
@@ -39,13 +41,17 @@ def cancel_batch(services: Services, batch_id: str, *, now: datetime) -> Batch:
 
 def cancel_members(services: Services, batch: Batch, *, now: datetime) -> int:
     """Cancel the tasks that have a row and have not ended; returns how many there were."""
-    live = [member for member in services.store.members(batch.batch_id) if not member.status.ended]
-    for member in live:
+    members = services.store.members(batch.batch_id)
+    live = [task_id(batch.batch_id, member.number) for member in members if not member.status.ended]
+
+    def cancel_one(own_id: str) -> None:
         with suppress(TaskEnded, TaskNotFound):
-            task = change(
-                services.store, task_id(batch.batch_id, member.number), lambda task: moves.cancel(task, now=now)
-            )
-            stop_job(services, task)
+            stop_job(services, change(services.store, own_id, lambda task: moves.cancel(task, now=now)))
+
+    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="cancel") as pool:
+        each = [pool.submit(cancel_one, own_id) for own_id in live]
+    for one in each:
+        one.result()
     return len(live)
 
 

@@ -45,6 +45,6 @@ def _of_batch(services: Services, task_id: str) -> Task | None:
         batch = get_batch(services, batch_id)
     except BatchNotFound:
         return None
-    if index >= batch.count or (batch.finished_at and not batch.canceled_at):  # it had a row, whose time was over
+    if index >= batch.count or not batch.may_lack_rows:  # it had a row, whose time was over
         return None
     return batch.task(index, read_manifest(services, batch)[index])

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from core.presets import SharedShelf
 
 
+BATCHES = "batches"  # the folder, among objects, that has a folder for each batch
+
+
 class Position(NamedTuple):
     """Where a task stands among all: the later it was registered, the higher. It never moves."""
 
@@ -223,7 +226,8 @@ class InputStore(Protocol):
         ...
 
     def delete(self, bucket: str, key: str) -> None:
-        """Delete the object; one that is not there is no error. Raises InputUnreadable when it may not be deleted."""
+        """Delete the object that get_file has read, if it is still the same; one that is not there is no error. Raises
+        InputUnreadable when it is another one, or may not be deleted."""
         ...
 
     def get_file(self, bucket: str, key: str, path: Path, *, max_bytes: int, on_piece: Callable[[], None]) -> int:
@@ -361,9 +365,13 @@ class Services:
         """The log of one attempt."""
         return f"{self.logs(task)}/{fence}.log"
 
-    def manifest_key(self, batch_id: str) -> str:
-        """The list of what the batch's tasks are about. Beside the outputs, which have a time of their own."""
-        return f"batches/{batch_id}/manifest.jsonl.gz"
+    def batch_folder(self, batch_id: str) -> str:
+        """Beside the outputs, which have a time of their own."""
+        return f"{BATCHES}/{batch_id}"
+
+    def manifest_key(self, batch: Batch) -> str:
+        """The list of what the batch's tasks are about."""
+        return f"{self.batch_folder(batch.batch_id)}/{batch.manifest}"
 
     def clear(self, task: Task) -> None:
         """Delete all that is stored for the task."""

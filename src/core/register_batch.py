@@ -7,15 +7,17 @@ its URL to judge, and what its name makes of the others. The idempotency key bec
 import hashlib
 import json
 import logging
+import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID, uuid5
 
-from core import urls
+from core import batch_uploads, urls
 from core.batch import MOST_TASKS, NAME, STEM, URL, Batch, Source, batch_id_of, filled, per_slice, with_name
-from core.batches import create_batch, get_batch
+from core.batches import create_batch, get_batch, read_manifest
 from core.errors import BatchNotFound, IdempotencyConflict, InvalidArgument, RecordChanged
 from core.ffmpeg import names, validate
 from core.moves import SUBMIT_GRACE
@@ -24,6 +26,7 @@ from core.register import Registration, fingerprint_of, id_of, judged
 from core.settings import Settings
 from core.submit import submit_batch
 from core.task import Task
+from core.uploads import Uploads
 
 if TYPE_CHECKING:
     from core.presets import Own
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_FAULTS = 20  # that are told of
+_PREFIX = re.compile("s3://[^/]+/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +52,18 @@ class BatchWanted:
     concurrency: int | None = None
     delete_inputs: bool = False
 
+    @property
+    def field(self) -> str:
+        """What the request calls the place that the files come from."""
+        if self.sources is not None:
+            return "inputs"
+        return "input_prefix" if self.folder is None else "input_folder"
+
 
 class RegisteredBatch(NamedTuple):
     batch: Batch
     again: bool  # whether the same request had registered it before
+    sources: Sequence[Source]
 
 
 class _Fault(NamedTuple):
@@ -71,22 +83,25 @@ def register_batch(
     idempotency_key: str | None = None,
     key_name: str | None = None,
     most_live: int = 0,
+    uploads: Uploads | None = None,
     own_presets: "Own" = None,
 ) -> RegisteredBatch:
     """The batch, stored and handed over if the dispatcher takes it now; else the sweep hands it over.
 
-    `batch_id` is any UUID; `most_live` is how many tasks of the key may be live at once, 0 for any number.
+    `batch_id` is any UUID; `most_live` is how many tasks of the key may be live at once, 0 for any number; `uploads`
+    are those that may be inputs, and are kept for the batch.
     Raises InvalidArgument, CommandNotAllowed, UrlNotAllowed or IdempotencyConflict, and then stores nothing.
     """
-    fingerprint = None
+    manifest, fingerprint = f"{batch_id}.jsonl.gz", None
     if idempotency_key is not None:
-        batch_id, fingerprint = id_of(idempotency_key, key_name), _fingerprint(wanted)
+        batch_id, fingerprint = _id_of(idempotency_key, key_name), _fingerprint(wanted)
         try:
-            return _same(get_batch(services, batch_id_of(batch_id)), fingerprint)
+            return _same(services, get_batch(services, batch_id_of(batch_id)), fingerprint)
         except BatchNotFound:
             pass
-    policy = replace(settings.url_policy, uploads=False)  # an upload is kept for the tasks that it was registered with
-    sources = _sources(services, wanted, policy)
+    policy = replace(settings.url_policy, uploads=uploads is not None)
+    common, given = wanted.registration.input_files, _sources(services, wanted, policy)
+    sources, unusable = batch_uploads.look_up(uploads, given, common=common, now=now)
     template = judged(
         _with_gaps(wanted.registration, policy),
         settings=settings,
@@ -95,7 +110,8 @@ def register_batch(
         correlation_id=correlation_id,
         now=now,
     )
-    _check(template, sources, policy)
+    _check(template, sources, policy, unusable, field=wanted.field)
+    batch_uploads.hold(uploads, sources, common=common, batch_id=template.task_id, now=now)
     concurrency = min(filter(None, (wanted.concurrency, most_live)), default=None)
     workers = settings.max_concurrent_tasks if settings.backend == "local" else None
     batch = Batch(
@@ -109,6 +125,7 @@ def register_batch(
         delete_inputs=wanted.delete_inputs,
         key_name=key_name,
         fingerprint=fingerprint,
+        manifest=manifest,
         dispatch_due_at=now + SUBMIT_GRACE,
     )
     try:
@@ -116,14 +133,19 @@ def register_batch(
     except RecordChanged:
         if fingerprint is None:
             raise
-        return _same(get_batch(services, batch.batch_id), fingerprint)  # by the same request, at the same time
-    return RegisteredBatch(submit_batch(services, stored, now=now), again=False)
+        return _same(services, get_batch(services, batch.batch_id), fingerprint)  # by the same request, just now
+    return RegisteredBatch(submit_batch(services, stored, now=now), again=False, sources=sources)
 
 
-def _same(batch: Batch, fingerprint: str | None) -> RegisteredBatch:
+def _id_of(key: str, key_name: str | None) -> str:
+    """Not that of the task with the same key, which would be among those of the batch's own tasks."""
+    return str(uuid5(UUID(id_of(key, key_name)), "batch"))
+
+
+def _same(services: Services, batch: Batch, fingerprint: str | None) -> RegisteredBatch:
     if batch.fingerprint != fingerprint:
         raise IdempotencyConflict(details={"batch_id": batch.batch_id})
-    return RegisteredBatch(batch, again=True)
+    return RegisteredBatch(batch, again=True, sources=read_manifest(services, batch))
 
 
 def _fingerprint(wanted: BatchWanted) -> str:
@@ -143,6 +165,11 @@ def _with_gaps(common: Registration, policy: urls.Policy) -> Registration:
         raise _refusal("input_files", f"{NAME} is each file itself: leave it out of input_files.")
     for name, url in common.input_files.items():
         urls.check(url, field=f"input_files.{name}", policy=policy)
+        if with_name(url, "") != url:
+            message = (
+                f"The URL of {name} is the same for all tasks: {NAME} and {STEM} stand in names and in the command."
+            )
+            raise _refusal(f"input_files.{name}", message)
     return replace(common, input_files={NAME: URL, **common.input_files})
 
 
@@ -153,12 +180,11 @@ def _sources(services: Services, wanted: BatchWanted, policy: urls.Policy) -> Se
         if wanted.delete_inputs:
             message = "delete_inputs is for the files of an input_folder or an input_prefix: leave it out."
             raise _refusal("delete_inputs", message)
-        return _of_a_number(wanted.sources, "inputs")
-    field = "input_folder" if wanted.folder is not None else "input_prefix"
+        return _of_a_number(wanted.sources, wanted.field)
     try:
-        return _of_a_number(_listed(services, wanted, policy), field)
+        return _of_a_number(_listed(services, wanted, policy), wanted.field)
     except InputUnreadable as error:
-        raise _refusal(field, f"The {field} {error}") from error
+        raise _refusal(wanted.field, f"The {wanted.field} {error}") from error
 
 
 def _listed(services: Services, wanted: BatchWanted, policy: urls.Policy) -> Sequence[Source]:
@@ -167,9 +193,11 @@ def _listed(services: Services, wanted: BatchWanted, policy: urls.Policy) -> Seq
         if services.folders is None:
             raise InputUnreadable("is for one machine: on AWS, give an input_prefix.", retryable=False)
         return services.folders.list(wanted.folder, limit=most)
+    if not _PREFIX.match(wanted.prefix or ""):
+        raise InputUnreadable("must have the form s3://bucket/prefix, or s3://bucket/ for all of it.", retryable=False)
     place = urls.check(f"{wanted.prefix}x", field="input_prefix", policy=policy)
     if services.inputs is None or not isinstance(place, urls.Object):
-        raise InputUnreadable("must have the form s3://bucket/prefix.", retryable=False)
+        raise InputUnreadable("is for AWS: on one machine, give an input_folder.", retryable=False)
     return services.inputs.list(place.bucket, place.key[:-1], limit=most)
 
 
@@ -181,20 +209,23 @@ def _of_a_number(sources: Sequence[Source], field: str) -> Sequence[Source]:
     return sources
 
 
-def _check(template: Task, sources: Sequence[Source], policy: urls.Policy) -> None:
+def _check(
+    template: Task, sources: Sequence[Source], policy: urls.Policy, unusable: Mapping[int, str], *, field: str
+) -> None:
     """Raises what is wrong with the first that is (UrlNotAllowed, InvalidArgument), with the others in its details."""
-    faults = list(_faults(template, sources, policy))
+    faults = list(_faults(template, sources, policy, unusable))
     if not faults:
         return
     first = faults[0]
     message = f"{len(faults)} of {len(sources)} files cannot be taken. The first, {first.file}: {first.error.message}"
     told = [{"index": fault.place, "file": fault.file, "reason": fault.error.message} for fault in faults[:MOST_FAULTS]]
-    raise type(first.error)(message, details={"field": "inputs", "count": len(faults), "files": told})
+    raise type(first.error)(message, details={"field": field, "count": len(faults), "files": told})
 
 
-def _faults(template: Task, sources: Sequence[Source], policy: urls.Policy) -> Iterator[_Fault]:
+def _faults(
+    template: Task, sources: Sequence[Source], policy: urls.Policy, unusable: Mapping[int, str]
+) -> Iterator[_Fault]:
     declared = (*template.input_files, *template.output_files)
-    room = names.MAX_CHARACTERS - max(map(len, declared))
     elsewhere = any(NAME in word or STEM in word for word in shlex.split(template.command) if word not in declared)
     first_at: dict[str, int] = {}
     for index, source in enumerate(sources):
@@ -203,10 +234,13 @@ def _faults(template: Task, sources: Sequence[Source], policy: urls.Policy) -> I
             if (before := first_at.setdefault(source.url, index)) != index:
                 raise InvalidArgument(f"Its URL is in the list before, at index {before}: give each once.")
             urls.check(source.url, field=name, policy=policy)
-            if len(name) > room or not names.PLAIN.fullmatch(name):
+            if index in unusable:
+                raise InvalidArgument(f"The upload {unusable[index]}")
+            made = [with_name(one, name) for one in declared]
+            if len(max(made, key=len)) > names.MAX_CHARACTERS or not names.PLAIN.fullmatch(name):
                 _check_whole(template, source, also_command=elsewhere)
-            if len({with_name(one, name).casefold() for one in declared}) < len(declared):
-                raise InvalidArgument("An input and an output of its task would have the same name.")
+            if len({one.casefold() for one in made}) < len(made):
+                raise InvalidArgument("Two files of its task would have the same name.")
         except InvalidArgument as error:
             yield _Fault(index, name, error)
 

@@ -19,10 +19,17 @@ MEDIA = words(
 def source(url: str, size_bytes: int | None = None) -> Source:
     """The source, named by the last part of the URL's path; a key in a bucket is a path as it is written."""
     if url.startswith("s3://"):
-        return Source(names.legal(url.rpartition("/")[2], most=MOST_CHARACTERS), url, size_bytes)
+        return Source(called(url.rpartition("/")[2]), url, size_bytes)
     place = url.partition("?")[0] if "?" in url else url
     last = place.partition("#")[0].rstrip("/").rpartition("/")[2]
-    return Source(names.legal(unquote(last) if "%" in last else last, most=MOST_CHARACTERS), url, size_bytes)
+    return Source(called(unquote(last) if "%" in last else last), url, size_bytes)
+
+
+def called(text: str) -> str:
+    """What a file of that name is called in commands; that of an output which is made of it has an extension, too."""
+    name = names.legal(text, most=MOST_CHARACTERS)
+    stem, _, extension = name.rpartition(".")
+    return f"{stem.rstrip('.')}.{extension}" if stem.endswith(".") else name
 
 
 def is_media(path: str) -> bool:

@@ -65,4 +65,8 @@ def submit_batch(
     try:
         return replace_batch(services, new, batch)
     except Conflict:
-        return get_batch(services, batch.batch_id)
+        found = get_batch(services, batch.batch_id)
+        if found.canceled_at:  # by somebody who could not know of this job
+            with suppress(DispatchDelayed, DispatchUnavailable):
+                services.dispatcher.stop_batch(new)
+        return found

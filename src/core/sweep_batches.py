@@ -5,21 +5,21 @@ number may run at once: rows are made where there is none yet, and records are w
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from itertools import islice
+from itertools import islice, takewhile
 
-from core import batch_record
+from core import batch_record, each
 from core.batch import Batch, Member
 from core.batch_record import KIND
 from core.batch_view import count
 from core.batches import get_batch, read_manifest, replace_batch
 from core.cancel_batch import cancel_members
-from core.errors import BatchNotFound, Conflict, TaskExists
-from core.ports import JobState, Services
+from core.errors import BatchNotFound, TaskExists
+from core.ports import JobState, Record, Services
 from core.stop import stop_batch
 from core.submit import submit_batch
 
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 MOST_ROWS = 200  # that a pass makes: each wants a worker of its own
 PAUSE = timedelta(seconds=30)  # between two such passes
 AGAIN_AFTER = timedelta(seconds=60)
+KEPT_FOR = timedelta(days=1)  # at a time, where rows outlive the time of their batch
 _EVER = datetime.max.replace(tzinfo=UTC)
 _ALL = 2**31
 
@@ -38,13 +39,14 @@ class Step(Enum):
     MAKE_ROWS = "make_rows"  # no worker will come: what has no row is handed over task by task
     CANCEL = "cancel"  # and some of it still lives
     FINISH = "finish"
+    KEEP = "keep"  # its time is over, that of some of its tasks is not
     FORGET = "forget"
 
 
 def decide(batch: Batch, *, job: JobState, members: Sequence[Member]) -> Step:
     """The next step for a batch that is due."""
     if batch.finished_at:
-        return Step.FORGET
+        return Step.KEEP if members else Step.FORGET
     lives = any(not member.status.ended for member in members)
     if batch.canceled_at:
         return Step.CANCEL if lives else Step.FINISH
@@ -55,10 +57,22 @@ def decide(batch: Batch, *, job: JobState, members: Sequence[Member]) -> Step:
     return Step.MAKE_ROWS if job is JobState.GONE else Step.WAIT
 
 
-def sweep_batches(services: Services, *, now: datetime, limit: int = 20) -> int:
-    """Attend to the batches that are due, the longest due first, at most `limit`; returns how many of them moved."""
-    due = services.records.due(KIND, now, limit=limit)
-    return sum(_moved(services, batch_record.read(found), now=now) for found in due)
+def sweep_batches(
+    services: Services, *, now: datetime, limit: int = 20, stopped: Callable[[], bool] = lambda: False
+) -> int:
+    """Attend to the batches that are due, the longest due first, at most `limit`; returns how many of them moved.
+
+    Begins with no further batch once `stopped` says so: to one there may be hundreds of writes.
+    """
+
+    def has_moved(found: Record) -> bool:
+        """Also one that cannot be read keeps us from no other."""
+        return each.has_moved(
+            found, lambda one: attend_batch(services, batch_record.read(one), now=now), batch_id=found.record_id
+        )
+
+    due = takewhile(lambda _: not stopped(), services.records.due(KIND, now, limit=limit))
+    return sum(map(has_moved, due))
 
 
 def look_after_batch(services: Services, batch_id: str, *, now: datetime) -> None:
@@ -66,7 +80,7 @@ def look_after_batch(services: Services, batch_id: str, *, now: datetime) -> Non
     with suppress(BatchNotFound):
         batch = get_batch(services, batch_id)
         if not batch.finished_at:
-            _moved(services, batch, now=now)
+            each.has_moved(batch, lambda one: attend_batch(services, one, now=now), batch_id=batch_id)
 
 
 def reconcile_batches(services: Services, *, now: datetime) -> list[Batch]:
@@ -74,6 +88,14 @@ def reconcile_batches(services: Services, *, now: datetime) -> list[Batch]:
     found = (batch_record.read(one) for one in services.records.due(KIND, _EVER, limit=_ALL))
     alive = sorted((one for one in found if not (one.finished_at or one.canceled_at)), key=lambda one: one.created_at)
     return [submit_batch(services, batch, now=now) for batch in alive if _wants_workers(services, batch)]
+
+
+def clear_lists(services: Services, batch_ids: Iterable[str]) -> None:
+    """Delete the lists of batches that have no record: who was to write it died. Not while batches are registered."""
+    for batch_id in batch_ids:
+        if services.records.find(KIND, batch_id) is None:
+            log.info("a list of no batch", extra={"action": "list_cleared", "batch_id": batch_id})
+            services.objects.delete(services.batch_folder(batch_id))
 
 
 def _wants_workers(services: Services, batch: Batch) -> bool:
@@ -105,18 +127,8 @@ def attend_batch(services: Services, batch: Batch, *, now: datetime) -> Batch | 
     if step is Step.CANCEL:
         stop_batch(services, batch)
         cancel_members(services, batch, now=now)
-    return replace_batch(services, replace(batch, dispatch_due_at=now + AGAIN_AFTER), batch)
-
-
-def _moved(services: Services, batch: Batch, *, now: datetime) -> bool:
-    try:
-        left = attend_batch(services, batch, now=now)
-        return left is None or left.version != batch.version
-    except (Conflict, BatchNotFound):
-        return True  # by somebody else
-    except Exception:
-        log.exception("not attended to", extra={"action": "sweep_failed", "batch_id": batch.batch_id})
-        return False
+    after = KEPT_FOR if step is Step.KEEP else AGAIN_AFTER
+    return replace_batch(services, replace(batch, dispatch_due_at=now + after), batch)
 
 
 def make_rows(services: Services, batch: Batch, numbers: Iterable[int], *, now: datetime) -> None:
@@ -129,5 +141,5 @@ def make_rows(services: Services, batch: Batch, numbers: Iterable[int], *, now: 
 
 def _forget(services: Services, batch: Batch) -> None:
     """The record last: as long as it is there, somebody comes to delete the rest."""
-    services.objects.delete(services.manifest_key(batch.batch_id).rpartition("/")[0])
+    services.objects.delete(services.batch_folder(batch.batch_id))
     services.records.delete(batch_record.write(batch))

@@ -40,7 +40,7 @@ class Upload:
     expires_at: datetime
     status: UploadStatus = UploadStatus.OPEN
     key_name: str | None = None  # of the API key that made it
-    task_ids: tuple[str, ...] = ()  # the newest tasks that were registered with it
+    task_ids: tuple[str, ...] = ()  # the newest tasks, and batches, that were registered with it
 
     @property
     def parts(self) -> tuple[Part, ...]:

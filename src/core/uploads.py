@@ -7,10 +7,13 @@ a part that was on its way may have arrived meanwhile.
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from core.batches import get_batch
 from core.errors import (
+    BatchNotFound,
     FileTooLarge,
     InternalError,
     InvalidArgument,
@@ -19,7 +22,7 @@ from core.errors import (
     UploadIncomplete,
     UploadNotFound,
 )
-from core.ports import Record, RecordStore, Services, TaskStore
+from core.ports import Record, RecordStore, Services
 from core.seen import Caller
 from core.upload import Upload, UploadStatus, UploadStore, dumps, loads, part_size_bytes
 
@@ -163,7 +166,7 @@ def sweep(services: Services, *, now: datetime, limit: int = 100, stopped: Calla
         if stopped():
             break
         try:
-            _attend(services.records, services.uploads, services.store, record, now=now)
+            _attend(services, services.uploads, record, now=now)
             moved += 1
         except RecordChanged:  # by somebody else
             moved += 1
@@ -172,23 +175,26 @@ def sweep(services: Services, *, now: datetime, limit: int = 100, stopped: Calla
     return moved
 
 
-def _attend(records: RecordStore, store: UploadStore, tasks: TaskStore, record: Record, *, now: datetime) -> None:
-    upload = loads(record.body)
+def _attend(services: Services, store: UploadStore, record: Record, *, now: datetime) -> None:
+    upload, records = loads(record.body), services.records
     if upload.status is UploadStatus.DELETED:
         store.delete(record.record_id, upload.transfer)
         records.delete(record)
-    elif any(_is_live(tasks, task_id) for task_id in upload.task_ids):
+    elif any(_is_live(services, task_id) for task_id in upload.task_ids):
         records.replace(replace(record, due_at=now + LOOK_AGAIN), record)
     else:
         log.info("upload", extra={"action": "upload_expired", "upload_id": record.record_id})
         _drop(records, store, record, now=now)
 
 
-def _is_live(tasks: TaskStore, task_id: str) -> bool:
+def _is_live(services: Services, task_id: str) -> bool:
+    """Whether the task is, or the batch that has that id."""
     try:
-        return tasks.get(task_id).status.live
+        return services.store.get(task_id).status.live
     except TaskNotFound:
-        return False
+        with suppress(BatchNotFound):
+            return get_batch(services, task_id).finished_at is None
+    return False
 
 
 def _drop(records: RecordStore, store: UploadStore, record: Record, *, now: datetime) -> None:

@@ -6,14 +6,14 @@ start pays for nothing that its request does not need.
 
 import base64
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from core import sweep, sweep_batches
-from core.ports import Channel, Services
+from core.ports import BATCHES, Channel, Services
 from core.settings import SECRET_ARN, Settings, SettingsInvalid
 from core.task import Task
 
@@ -49,6 +49,7 @@ class Local(NamedTuple):
     open_link: "Callable[[str, str], FoundFile | None]"
     machine: "Callable[[], Machine]"  # what it is busy with
     take_part: "Callable[[str, str, int], Draft]"
+    lists: Callable[[], Sequence[str]]  # the ids of batches of whose files there are lists
 
 
 def signing(settings: Settings) -> Settings:
@@ -179,4 +180,5 @@ def local(settings: Settings, env: Mapping[str, str]) -> Local:
         open_link=folders.open_link,
         machine=lambda: machine.look(places, pool.load()),
         take_part=uploads.take,
+        lists=lambda: folders.own.folders(BATCHES),
     )

@@ -93,7 +93,7 @@ def _check_presets(settings: Settings) -> None:
 def _run(
     settings: Settings, env: Mapping[str, str], listener: socket.socket, *, ffmpeg_version: str, containment: str
 ) -> None:
-    services, pool, open_link, machine, take_part = wiring.local(settings, env)
+    services, pool, open_link, machine, take_part, lists = wiring.local(settings, env)
     live = LiveSettings(services.records, settings)
     app = create_app(
         services,
@@ -110,6 +110,7 @@ def _run(
     scratch.clear(settings.scratch)
     sweep.reconcile(services, now=datetime.now(UTC))
     sweep_batches.reconcile_batches(services, now=datetime.now(UTC))
+    sweep_batches.clear_lists(services, lists())  # as long as nobody can register another one
     signal.signal(signal.SIGTERM, _interrupt)
     _follow(pool, live)
     pool.start()

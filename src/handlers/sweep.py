@@ -27,6 +27,7 @@ SERVICE = "transcoding-sweep"
 NAMESPACE = "Transcoding"
 
 # A page takes some seconds; so many are left for what comes after, and for a last page that is slow.
+LEFT_FOR_LIVE = 45.0
 LEFT_FOR_ENDED = 30.0
 LEFT_AT_THE_END = 12.0
 PAGE = 100
@@ -68,7 +69,11 @@ def run(services: Services, *, now: Callable[[], datetime], seconds_left: Callab
     def time_is_up() -> bool:
         return seconds_left() < LEFT_AT_THE_END
 
-    batches = pages(sweep_batches, leaving=LEFT_FOR_ENDED)  # first: what of them gets a row is handed over below
+    def batches_have_had_theirs() -> bool:
+        return seconds_left() < LEFT_FOR_LIVE
+
+    # First: what of them gets a row is handed over below.
+    batches = pages(partial(sweep_batches, stopped=batches_have_had_theirs), leaving=LEFT_FOR_LIVE)
     live = pages(sweep.sweep, leaving=LEFT_FOR_ENDED)
     ended = pages(partial(aftermath.sweep, stopped=time_is_up), leaving=LEFT_AT_THE_END)
     pages(partial(uploads.sweep, stopped=time_is_up), leaving=LEFT_AT_THE_END)

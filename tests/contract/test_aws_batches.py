@@ -1,12 +1,14 @@
 """What the twins on AWS have of their own for batches: an index, an array job, and buckets that are listed."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from core import batch, moves
 from core.aws import dispatcher
@@ -373,14 +375,52 @@ def quick() -> Any:
     return boto3.client("s3", config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}))
 
 
-def test_an_input_is_deleted(inputs: S3InputStore) -> None:
-    fill("a.mp4", "b.mp4")
+def read(inputs: S3InputStore, key: str, folder: Path) -> None:
+    inputs.get_file(INPUTS, key, folder / "copy", max_bytes=2**20, on_piece=lambda: None)
+
+
+def test_an_input_is_deleted(inputs: S3InputStore, tmp_path: Path) -> None:
+    fill("a.mp4", "b.mp4", "gone.mp4")
+    for key in ("a.mp4", "gone.mp4"):
+        read(inputs, key, tmp_path)
+    boto3.client("s3").delete_object(Bucket=INPUTS, Key="gone.mp4")
+
     inputs.delete(INPUTS, "a.mp4")
-    inputs.delete(INPUTS, "a.mp4")
+    inputs.delete(INPUTS, "gone.mp4")
+
     assert names(inputs.list(INPUTS, "", limit=10)) == ["b.mp4"]
 
 
-def test_an_input_that_may_not_be_deleted_is_said_to_be(inputs: S3InputStore, faults: Faults) -> None:
-    faults.chosen = lambda exchange: error("AccessDenied", 403)
+def test_what_is_not_the_object_that_was_read_is_not_deleted(inputs: S3InputStore, tmp_path: Path) -> None:
+    fill("a.mp4", "b.mp4")
+    read(inputs, "a.mp4", tmp_path)
+    boto3.client("s3").put_object(Bucket=INPUTS, Key="a.mp4", Body=b"another one, that came meanwhile")
+
+    with pytest.raises(InputUnreadable, match="has changed while it was read, or since"):
+        inputs.delete(INPUTS, "a.mp4")
+    with pytest.raises(InputUnreadable, match="has not been read"):
+        inputs.delete(INPUTS, "b.mp4")
+
+    assert names(inputs.list(INPUTS, "", limit=10)) == ["a.mp4", "b.mp4"]
+
+
+@dataclass
+class Denied:
+    """An S3 client that may read and not delete."""
+
+    inner: Any
+
+    def delete_object(self, **_: Any) -> Any:
+        raise ClientError({"Error": {}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "DeleteObject")  # type: ignore[typeddict-item]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+def test_an_input_that_may_not_be_deleted_is_said_to_be(inputs: S3InputStore, tmp_path: Path) -> None:
+    fill("a.mp4")
+    client: Any = Denied(boto3.client("s3"))
+    store = S3InputStore(client=client)
+    read(store, "a.mp4", tmp_path)
     with pytest.raises(InputUnreadable, match="may not delete"):
-        S3InputStore(client=quick()).delete(INPUTS, "a.mp4")
+        store.delete(INPUTS, "a.mp4")

@@ -275,10 +275,16 @@ def test_the_bucket_keeps_outputs_longer_than_the_service_does(days: str) -> Non
     assert outputs["ExpirationInDays"] * 24 * 3600 > settings.result_ttl_seconds + longest + 24 * 3600
 
 
-def test_the_bucket_keeps_the_lists_of_batches_for_as_long_as_the_service_may_need_them() -> None:
-    rules = BARE.properties("OutputBucket")["LifecycleConfiguration"]["Rules"]
+@pytest.mark.parametrize("days", BARE.template["Parameters"]["ResultTtlDays"]["AllowedValues"])
+def test_the_bucket_keeps_the_lists_of_batches_for_as_long_as_the_service_may_need_them(days: str) -> None:
+    """A batch is kept for as long as its tasks are, and they as long as their outputs, and a month more."""
+    rules = Stack({"ResultTtlDays": days}).properties("OutputBucket")["LifecycleConfiguration"]["Rules"]
     (lists,) = [rule for rule in rules if rule.get("Prefix") == "batches/"]
-    assert lists["ExpirationInDays"] > 300 + task.KEEP_RECORD.days
+    if days == "0":
+        assert lists["Status"] == "Disabled"
+    else:
+        assert lists["Status"] == "Enabled"
+        assert lists["ExpirationInDays"] > 30 + int(days) + task.KEEP_RECORD.days
 
 
 def test_a_record_outlives_the_outputs_that_it_tells_of() -> None:

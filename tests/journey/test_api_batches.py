@@ -241,11 +241,18 @@ def nothing_is_stored(api: Api) -> bool:
         ({"inputs": THREE, "concurrency": 0}, "concurrency", "at least 1"),
         ({"inputs": THREE, "concurrency": 10_001}, "concurrency", "at most 10000"),
         ({"inputs": THREE, "input_files": {"{name}": THREE[0]}}, "input_files", "{name} is each file itself"),
+        (
+            {"inputs": THREE, "input_files": {"{stem}.srt": "https://media.example.com/{stem}.srt"}},
+            "input_files.{stem}.srt",
+            "is the same for all tasks",
+        ),
         ({"inputs": THREE, "output_files": ["{stem}.mp4"]}, "output_filename", "exactly one of"),
         ({"inputs": THREE, "preset": "web-mp4-720p"}, "command", "exactly one of"),
         ({"inputs": THREE, "files": []}, "files", "is not a field"),
         ({"input_folder": "relative"}, "input_folder", "input_folder"),
         ({"input_prefix": "s3://bucket/prefix"}, "input_prefix", "INPUT_BUCKETS"),
+        ({"input_prefix": "s3://bucket"}, "input_prefix", "s3://bucket/ for all of it"),
+        ({"inputs": THREE, "delete_inputs": "yes"}, "delete_inputs", "must be true or false"),
     ],
 )
 def test_a_wrong_source_or_wish_is_refused_and_nothing_is_stored(
@@ -320,6 +327,23 @@ def test_cancel_calls_off_what_has_not_ended(api: Api) -> None:
     answer = api.http.get(f"/ffmpeg/batches/{batch['batch_id']}")
     assert (shown(answer), "retry-after" in answer.headers) == (canceled, False)
     assert api.counted == ["BatchesRegistered", "BatchesCanceled"]
+
+
+def test_of_what_no_worker_came_to_nobody_is_told_until_asked_to(api: Api) -> None:
+    batch = registered(api, callback_url="https://hooks.example.com/done")
+    api.http.post(f"/ffmpeg/batches/{batch['batch_id']}/cancel")
+    own = task_id(batch["batch_id"], 1)
+
+    (notice,) = api.http.get(f"/ffmpeg/status/{own}").json()["notices"]
+
+    assert (notice["channel"], notice["status"], notice["tries"]) == ("webhook", "abandoned", 0)
+    assert notice["error"] == (
+        "Canceled with its batch, before a worker came to it: nobody was told. POST /ffmpeg/notify does so."
+    )
+    answer = api.http.post(f"/ffmpeg/notify/{own}")
+    (again,) = answer.json()["notices"]
+    assert (answer.status_code, again["status"], again["error"]) == (202, "pending", None)
+    assert api.store.get(own).due_at
 
 
 def test_a_batch_that_has_ended_cannot_be_canceled(api: Api) -> None:
@@ -435,6 +459,29 @@ def test_a_batch_of_urls_is_followed_to_its_end(service: tuple[Service, Path], t
         assert (result.status_code, result.headers["content-type"]) == (200, "video/mp4")
     items = running.http.get("/ffmpeg/tasks", params={"batch_id": batch_id}).json()["items"]
     assert [item["status"] for item in items] == ["completed", "failed", "completed"]
+
+
+def test_uploads_are_files_of_a_batch_too(service: tuple[Service, Path]) -> None:
+    running, _ = service
+    clip = (source_server.MEDIA / "bigbuckbunny.mp4").read_bytes()
+    new = {"filename": "My talk.mov", "size_bytes": len(clip)}
+    upload = running.http.post("/ffmpeg/uploads", json=new).json()
+    body = {
+        "inputs": [upload["input"]],
+        "command": "-i {name} -t 0.5 -vn -c:a aac {stem}.m4a",
+        "output_filename": "{stem}.m4a",
+    }
+    early = running.http.post("/ffmpeg/batches", json=body)
+    running.http.put(upload["parts"][0]["url"], content=clip).raise_for_status()
+    running.http.post(f"/ffmpeg/uploads/{upload['upload_id']}/complete").raise_for_status()
+
+    answer = running.http.post("/ffmpeg/batches", json=body)
+
+    assert error_of(early)[:2] == (400, "INVALID_ARGUMENT")
+    assert f"POST /ffmpeg/uploads/{upload['upload_id']}/complete" in early.json()["error"]["message"]
+    assert (answer.status_code, answer.json()["files"]) == (202, ["My talk.mov"]), answer.text
+    batch = list(followed(running, answer.json()["batch_id"]))[-1]
+    assert (batch["status"], batch["converted"][0]["file"]) == ("completed", "My talk.mov")
 
 
 def test_a_folder_is_a_batch_and_other_folders_are_none(service: tuple[Service, Path], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import boto3
 import pytest
@@ -20,11 +21,13 @@ from core.aws.dispatcher import BatchDispatcher
 from core.aws.object_store import S3ObjectStore
 from core.aws.record_store import DynamoRecordStore
 from core.aws.task_store import DynamoTaskStore
+from core.batch import Batch, Source, batch_id_of
+from core.batches import create_batch
 from core.ports import Services
 from core.task import KEEP_RECORD, Notice, NoticeStatus, Status
 from support import aws_faults, lambda_process, moto_server
 from support.aws_faults import CLOSED, Exchange, Fault, Faults, error
-from support.builders import NOW, task_in
+from support.builders import NOW, a_task, task_in
 from support.lambda_module import imported
 from support.lambda_process import LambdaProcess
 from support.moto_server import Moto
@@ -147,6 +150,35 @@ def test_the_sweep_stops_in_time_and_says_how_far_behind_it_is(services: Service
     }
     assert services.store.get(ended.task_id).tidy_due_at is None
     assert run(services, seconds=5)["OldestDueSeconds"] == due_for
+
+
+def test_many_batches_that_lost_their_workers_leave_time_for_the_tasks(services: Services) -> None:
+    """Each gets rows, hundreds of writes; else nobody would hand over what has a row."""
+    task = services.store.create(task_in(Status.QUEUED))
+    lost = [a_batch_of_one(services) for _ in range(5)]
+
+    swept = run(services, seconds=sweep_handler.LEFT_FOR_LIVE + 3)
+
+    assert 0 < swept["BatchesMoved"] < len(lost)
+    assert services.store.get(task.task_id).job_id
+    assert sum(run(services, seconds=60)["BatchesMoved"] for _ in range(3)) == len(lost) - swept["BatchesMoved"]
+
+
+def a_batch_of_one(services: Services) -> Batch:
+    """Due, and of a job that nobody knows any more."""
+    batch_id = batch_id_of(str(uuid4()))
+    template = a_task(input_files={"{name}": "{url}"})
+    batch = Batch(
+        batch_id=batch_id,
+        template=template,
+        count=1,
+        per_slice=1,
+        created_at=NOW,
+        correlation_id="corr-1",
+        job_id="lost",
+        dispatch_due_at=NOW,
+    )
+    return create_batch(services, batch, [Source("a.mp4", "https://media.example/a.mp4")])
 
 
 def test_two_sweeps_at_once_do_what_one_does(services: Services) -> None:

@@ -12,14 +12,15 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from core import wiring
-from core.batch import Batch, task_id
+from core.batch import Batch, batch_id_of, task_id
 from core.batch_view import BatchView
-from core.batches import view_batch
+from core.batches import create_batch, view_batch
 from core.cancel import cancel
 from core.cancel_batch import cancel_batch
 from core.destination import Destination
@@ -27,7 +28,7 @@ from core.errors import TaskEnded
 from core.find import find_task
 from core.local.record_store import SqliteRecordStore
 from core.local.task_store import SqliteTaskStore
-from core.ports import Services
+from core.ports import Record, RecordStore, Services
 from core.register import Registration
 from core.register_batch import BatchWanted, register_batch
 from core.settings import Settings
@@ -58,7 +59,7 @@ class Place:
         registration = registration or plain
         wanted = BatchWanted(registration=registration, folder=str(self.inputs), **wishes)  # type: ignore[arg-type]
         now = datetime.now(UTC)
-        batch, again = register_batch(
+        batch, again, _ = register_batch(
             self.services, wanted, settings=self.settings, batch_id=str(uuid4()), correlation_id="corr-1", now=now
         )
         assert not again
@@ -200,6 +201,23 @@ def test_a_killed_worker_is_followed_by_one_that_goes_on(place: Place) -> None:
     assert sorted(attempts, key=len)[-1] in ([Ending.COMPLETED], [Ending.LOST, Ending.COMPLETED])
 
 
+class Killed(Exception):
+    """The end of a process, as far as what it leaves is concerned."""
+
+
+@dataclass(frozen=True)
+class Killing:
+    """Records, at the first of which the process dies."""
+
+    inner: RecordStore
+
+    def create(self, record: Record) -> Record:
+        raise Killed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
 def test_a_killed_service_goes_on_with_its_batches(clip: Path, tmp_path: Path) -> None:
     # given a batch of which nobody knows but the store
     inputs, data = filled(tmp_path / "media" / "of today", clip, 5), tmp_path / "data"
@@ -208,6 +226,11 @@ def test_a_killed_service_goes_on_with_its_batches(clip: Path, tmp_path: Path) -
     place = Place(inputs, settings, services)
     batch = place.register(SLOW)
     env = {"INPUT_ROOTS": str(inputs.parent)}
+    # and the list of one that was never registered, for whoever was about to was killed
+    unheard = replace(batch, batch_id=batch_id_of(str(uuid4())))
+    with pytest.raises(Killed):
+        create_batch(replace(services, records=Killing(services.records)), unheard, [])
+    assert services.objects.head(services.manifest_key(unheard))
 
     # when a service is killed in the middle of it, and another one starts
     with running(data, **env) as service:
@@ -217,8 +240,9 @@ def test_a_killed_service_goes_on_with_its_batches(clip: Path, tmp_path: Path) -
     with running(data, **env):
         view = place.ended(batch)
 
-    # then each task has ended once
+    # then each task has ended once, and that list is gone
     assert view.counts[Status.COMPLETED] == batch.count
+    assert [path.name for path in data.glob("objects/*/batches/*")] == 2 * [batch.batch_id]
     for number in range(batch.count):
         endings = [one.ending for one in services.store.get(task_id(batch.batch_id, number)).attempts]
         assert endings.count(Ending.COMPLETED) == 1

@@ -434,14 +434,14 @@ def test_ten_thousand_tasks_are_a_handful_of_calls(function: LambdaProcess, faul
     asked(function, "GET", "/ffmpeg/health")
     faults.calls.clear()
 
-    # when a batch of as many as may be is registered, and again by the same key
+    # when a batch of as many as may be is registered
     status, made = asked(function, "POST", "/ffmpeg/batches", wanted(ten_thousand()))
 
     # then it took a look at the settings, an object, a record, a job, and the note of the job
     assert (status, made["count"], len(made["files"])) == (202, MOST_TASKS, MOST_TASKS)
     batch_id = made["batch_id"]
     assert faults.calls == {
-        f"/{moto_server.BUCKET}/batches/{batch_id}/manifest.jsonl.gz": 1,
+        f"/{moto_server.BUCKET}/{services.manifest_key(batches.get_batch(services, batch_id))}": 1,
         "PutItem": 2,
         "SubmitJob": 1,
         "GetItem": 1,  # the settings at run time
@@ -471,7 +471,7 @@ def test_ten_thousand_ended_tasks_are_shown_by_a_handful_of_calls(
     assert (shown["status"], shown["counts"]["completed"], shown["percent"]) == ("completed", MOST_TASKS, 100)
     assert (len(shown["converted"]), len(shown["log"])) == (100, 100)
     assert faults.calls == {
-        f"/{moto_server.BUCKET}/batches/{batch_id}/manifest.jsonl.gz": 1,
+        f"/{moto_server.BUCKET}/{services.manifest_key(batches.get_batch(services, batch_id))}": 1,
         "GetItem": 1,
         "Query": len(pages),
     }

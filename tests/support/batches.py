@@ -27,7 +27,7 @@ def urls(count: int) -> list[str]:
 
 
 def registered(services: Services, count: int = 3, *, now: datetime = NOW, **known: Any) -> Batch:
-    batch, again = register_batch(
+    batch, again, _ = register_batch(
         services,
         wanted(*urls(count)),
         settings=SETTINGS,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from core.batch import Batch
 from core.errors import DispatchDelayed, DispatchUnavailable
@@ -20,7 +21,7 @@ class RecordingDispatcher:
     refusing: bool = False  # somebody has to mend something
     delaying: bool = False  # too many requests
     losing: bool = False  # it takes the task, and its answer is lost
-    meanwhile: Callable[[Task], object] | None = None  # what happens elsewhere before submit returns
+    meanwhile: Callable[[Any], object] | None = None  # what happens elsewhere before submit, or submit_batch, returns
 
     def submit(self, task: Task) -> str:
         self._answer()
@@ -43,6 +44,8 @@ class RecordingDispatcher:
     def submit_batch(self, batch: Batch) -> str:
         self._answer()
         self.batches.append(batch)
+        if self.meanwhile:
+            self.meanwhile(batch)
         if self.losing:
             raise DispatchDelayed("No answer.")
         return f"batch-job-{len(self.batches)}"

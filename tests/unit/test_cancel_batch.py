@@ -14,7 +14,7 @@ from core import moves
 from core.batch import Batch, Member, task_id
 from core.batches import get_batch, view_batch
 from core.cancel_batch import LOOK_AGAIN_AFTER, cancel_batch
-from core.errors import BatchNotFound, TaskEnded
+from core.errors import BatchNotFound, ServiceUnavailable, TaskEnded
 from core.find import find_task
 from core.ports import Services, TaskStore
 from core.settings import Settings
@@ -94,6 +94,42 @@ def test_the_workers_need_not_hear_of_it(services: Services, dispatcher: Recordi
     dispatcher.refusing = True
     assert cancel_batch(services, batch.batch_id, now=NOW).canceled_at == NOW
     assert find_task(services, task_id(batch.batch_id, 0)).status is Status.CANCELED
+
+
+def test_a_task_that_cannot_be_reached_keeps_no_other_from_its_end(services: Services) -> None:
+    """What is left is the sweep's, which the record tells."""
+    batch = registered(services, 4)
+    first, *others = (claimed(services, batch, number) for number in range(4))
+
+    @dataclass
+    class Throttled(Meanwhile):
+        def replace(self, new: Task, previous: Task) -> Task:
+            if new.task_id == first.task_id:
+                raise ServiceUnavailable
+            return self.inner.replace(new, previous)
+
+    with pytest.raises(ServiceUnavailable):
+        cancel_batch(replace(services, store=Throttled(services.store)), batch.batch_id, now=NOW)
+    assert [services.store.get(one.task_id).status for one in others] == [Status.CANCELED] * 3
+
+    sweep_batches(services, now=NOW + LOOK_AGAIN_AFTER)
+    assert services.store.get(first.task_id).status is Status.CANCELED
+
+
+def test_workers_that_are_asked_for_at_that_moment_are_stopped(
+    services: Services, dispatcher: RecordingDispatcher
+) -> None:
+    """Else each of them would begin, on a machine of its own, and only then see that there is nothing to do."""
+    dispatcher.delaying = True
+    batch = registered(services)
+    assert batch.dispatch_due_at
+    dispatcher.delaying = False
+    dispatcher.meanwhile = lambda _: cancel_batch(services, batch.batch_id, now=NOW)
+
+    sweep_batches(services, now=batch.dispatch_due_at)
+
+    assert [(one.batch_id, one.job_id) for one in dispatcher.stopped_batches] == [(batch.batch_id, "batch-job-1")]
+    assert get_batch(services, batch.batch_id).canceled_at == NOW
 
 
 def test_what_has_ended_is_not_canceled(services: Services) -> None:

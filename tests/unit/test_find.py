@@ -1,11 +1,12 @@
 """Tasks of a batch that have no row: found, canceled, and asked for as any task is."""
 
 from dataclasses import replace
+from datetime import datetime
 from threading import Lock
 
 import pytest
 
-from core.batch import task_id
+from core.batch import Batch, task_id
 from core.batches import change_batch
 from core.cancel import cancel
 from core.delete import delete
@@ -14,7 +15,7 @@ from core.execute import execute
 from core.find import change_task, find_task
 from core.ports import Record, Services
 from core.seen import ANYBODY, Caller, SeenRecords, SeenTasks
-from core.task import Status, Task
+from core.task import KEEP_RECORD, Status, Task
 from support.batches import registered
 from support.builders import NOW, a_task
 from support.recording import RecordingDispatcher
@@ -40,6 +41,23 @@ def test_a_row_says_more_than_its_batch(services: Services) -> None:
     batch = registered(services)
     stored = services.store.create(replace(find_task(services, task_id(batch.batch_id, 0)), owner="somebody"))
     assert find_task(services, stored.task_id) == stored
+
+
+def test_what_was_canceled_without_a_row_is_there_as_long_as_its_batch_would_be(services: Services) -> None:
+    """Also where the batch is kept beyond that, for a row that there still is."""
+    batch = registered(services, 2)
+
+    def over(one: Batch, kept_until: datetime | None) -> Batch:
+        return replace(one, canceled_at=NOW, finished_at=NOW, dispatch_due_at=kept_until)
+
+    ended = change_batch(services, batch.batch_id, lambda one: over(one, None))
+    own = task_id(batch.batch_id, 0)
+    assert (find_task(services, own).status, ended.due_at) == (Status.CANCELED, NOW + KEEP_RECORD)
+
+    change_batch(services, batch.batch_id, lambda one: over(one, NOW))
+
+    with pytest.raises(TaskNotFound):
+        find_task(services, own)
 
 
 def test_executing_it_changes_nothing(services: Services, dispatcher: RecordingDispatcher) -> None:

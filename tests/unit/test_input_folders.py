@@ -2,8 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event, Thread
 
 import pytest
 
@@ -50,6 +53,68 @@ def test_media_are_listed_in_order(folders: LocalInputFolders, root: Path) -> No
         Source("c.wav", f"file://{root}/day/deep/c.wav", len(BYTES)),
     ]
     assert folders.list(str(root), limit=2) == found[:2]
+
+
+@contextmanager
+def as_nobody() -> Iterator[Path]:
+    """A folder of its own, and no rights to what is not: root may read all."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        was = os.geteuid()
+        if was == 0:
+            os.seteuid(65534)
+        try:
+            yield Path(name)
+        finally:
+            if was == 0:
+                os.seteuid(0)
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over() -> None:
+    """Else a batch would be of some of the files, or of none, and nobody would know."""
+    with as_nobody() as root:
+        (root / "open" / "closed").mkdir(parents=True)
+        (root / "open" / "a.mp4").write_bytes(b"12345")
+        (root / "open" / "closed").chmod(0)
+        folders = LocalInputFolders([root])
+        with pytest.raises(InputUnreadable, match=r"^has a folder, 'closed', that may not be read by this service\.$"):
+            folders.list(str(root / "open"), limit=9)
+        with pytest.raises(InputUnreadable, match=r"^may not be read by this service\.$"):
+            folders.list(str(root / "open" / "closed"), limit=9)
+
+        # and a link to one is passed over, as all links are
+        (root / "open" / "closed").rmdir()
+        (root / "elsewhere").mkdir(mode=0)
+        (root / "open" / "closed").symlink_to(root / "elsewhere")
+        assert [one.name for one in folders.list(str(root / "open"), limit=9)] == ["a.mp4"]
+
+
+def test_what_goes_while_it_is_listed_is_passed_over(folders: LocalInputFolders, root: Path) -> None:
+    stopping, listing = Event(), list[str]()
+
+    def come_and_go() -> None:
+        passing, folder = root / "day" / "0.mp4", root / "day" / "0"
+        while not stopping.is_set():
+            passing.write_bytes(b"12345")
+            folder.mkdir()
+            passing.unlink()
+            folder.rmdir()
+
+    other = Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(300):
+            listing = [one.name for one in folders.list(str(root), limit=9) if one.name != "0.mp4"]
+            assert listing == ["a.MOV", "b.mp4", "c.wav"]
+    finally:
+        stopping.set()
+        other.join()
+
+
+@pytest.mark.parametrize("name", ["x\0y", "x" * 300, "a.MOV"])
+def test_a_folder_that_cannot_be_one_is_not_there(folders: LocalInputFolders, root: Path, name: str) -> None:
+    with pytest.raises(InputUnreadable, match="is not "):
+        folders.list(str(root / "day" / name), limit=9)
 
 
 def test_a_name_that_is_no_text_is_found_again(folders: LocalInputFolders, root: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Registering a batch: all of it is judged before anything is stored; then it is one list, one record, one job."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -9,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.batch import MOST_TASKS, Source, batch_id_of
+from core.batch import MOST_TASKS, Source, batch_id_of, task_id, with_name
 from core.batches import get_batch, read_manifest
 from core.errors import BatchNotFound, CommandNotAllowed, IdempotencyConflict, InvalidArgument, UrlNotAllowed
 from core.ffmpeg import names
 from core.local.input_folders import LocalInputFolders
 from core.moves import QUEUE_PATIENCE, SUBMIT_GRACE
-from core.ports import Services
-from core.register import Registration
+from core.ports import Record, RecordStore, Services
+from core.register import Registration, id_of
 from core.register_batch import BatchWanted, RegisteredBatch, register_batch
 from core.settings import Settings
 from core.sources import MOST_CHARACTERS, source
@@ -62,7 +63,7 @@ def test_a_task_is_the_template_with_its_file(services: Services) -> None:
 
 def test_presets_and_options_have_gaps_too(services: Services) -> None:
     registration = Registration(preset="web-mp4-480p", input_files={}, output_files=("{stem}-480p.mp4",))
-    batch, _ = register(services, replace(wanted(*urls(1)), registration=registration))
+    batch, _, _ = register(services, replace(wanted(*urls(1)), registration=registration))
     task = batch.task(0, read_manifest(services, batch)[0])
     assert task.command.startswith("-i clip-0.mp4 ")
     assert task.output_files == ("clip-0-480p.mp4",)
@@ -102,7 +103,16 @@ def test_of_many_faults_twenty_are_told(services: Services) -> None:
         (wanted(prefix="s3://media/x/"), UrlNotAllowed, "is in a bucket that is not open"),
         (wanted(*urls(1), command="-i {name} -f tee {stem}.mkv"), CommandNotAllowed, "tee"),
         (wanted(*urls(1), command="-i {name} out.mkv"), CommandNotAllowed, "out.mkv"),
-        (wanted("https://media.example/a.mkv"), InvalidArgument, "would have the same name"),
+        (wanted("https://media.example/a.mkv"), InvalidArgument, "Two files of its task would have the same name"),
+        (
+            wanted(
+                f"https://media.example/{'x' * 70}.mp4",
+                command="-i {name} {stem}-{stem}.mkv",
+                output="{stem}-{stem}.mkv",
+            ),
+            InvalidArgument,
+            "is longer than 120 characters",
+        ),
     ],
 )
 def test_what_makes_no_batch_is_refused(
@@ -120,7 +130,7 @@ def test_no_more_than_ten_thousand(services: Services) -> None:
 def test_a_name_that_would_mean_something_elsewhere_is_judged_there(services: Services) -> None:
     """What a plain name cannot do in a filter, another might."""
     command = "-i {name} -vf drawtext=text={stem} {stem}.mkv"
-    plain, _ = register(services, wanted("https://media.example/a-b.mp4", command=command))
+    plain, _, _ = register(services, wanted("https://media.example/a-b.mp4", command=command))
     assert plain.count == 1
     with pytest.raises(CommandNotAllowed):
         register(services, wanted("https://media.example/a[b];movie=x,.mp4", command=command))
@@ -131,11 +141,69 @@ def test_the_same_request_with_its_key_makes_one_batch(services: Services, dispa
     again = register(services, wanted(*urls(2)), idempotency_key="monday")
     others = register(services, wanted(*urls(2)), idempotency_key="monday", key_name="bob")
 
-    assert (first.again, again) == (False, RegisteredBatch(first.batch, again=True))
+    assert (first.again, again.again, again.batch) == (False, True, first.batch)
+    assert list(again.sources) == list(first.sources)
     assert others.batch.batch_id != first.batch.batch_id
     assert len(dispatcher.batches) == 2
     with pytest.raises(IdempotencyConflict):
         register(services, wanted(*urls(3)), idempotency_key="monday")
+
+
+def test_a_key_for_a_task_and_for_a_batch_makes_two_of_them(services: Services) -> None:
+    """A task of that id might else be one of the batch's own, which then would never end."""
+    batch, _, _ = register(services, wanted(*urls(2)), idempotency_key="monday")
+    assert task_id(batch.batch_id, 0)[:-4] != id_of("monday", None)[:-4]
+
+
+@dataclass
+class Meanwhile:
+    """Records; right after the first look for one, something else happens."""
+
+    inner: RecordStore
+    after: Callable[[], object]
+
+    def find(self, kind: str, record_id: str) -> Record | None:
+        found = self.inner.find(kind, record_id)
+        after, self.after = self.after, lambda: None
+        after()
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+def test_a_request_that_is_refused_leaves_the_list_of_the_other_alone(services: Services) -> None:
+    def asking(count: int) -> Callable[[Services], RegisteredBatch]:
+        return lambda seen: register(seen, wanted(*urls(count)), idempotency_key="monday")
+
+    won: list[RegisteredBatch] = []
+    records = Meanwhile(services.records, lambda: won.append(asking(2)(services)))
+    with pytest.raises(IdempotencyConflict):
+        asking(3)(replace(services, records=records))
+
+    ((batch, _, _),) = won
+    assert [source.url for source in read_manifest(services, get_batch(services, batch.batch_id))] == urls(2)
+
+
+def test_of_the_same_request_twice_at_once_one_list_holds(services: Services, tmp_path: Path) -> None:
+    """Though a file has come into the folder meanwhile."""
+    (tmp_path / "1.mp4").write_bytes(b"12345")
+    here = replace(services, folders=LocalInputFolders([tmp_path]))
+
+    def asked(seen: Services) -> RegisteredBatch:
+        settings = Settings(input_roots=(tmp_path,))
+        return register(seen, wanted(folder=str(tmp_path)), settings=settings, idempotency_key="monday")
+
+    won: list[RegisteredBatch] = []
+
+    def meanwhile() -> None:
+        won.append(asked(here))
+        (tmp_path / "0.mp4").write_bytes(b"1")
+
+    again = asked(replace(here, records=Meanwhile(here.records, meanwhile)))
+
+    assert (again.again, again.batch, again.batch.count) == (True, won[0].batch, 1)
+    assert [source.name for source in read_manifest(here, again.batch)] == ["1.mp4"]
 
 
 @pytest.mark.parametrize("mood", ["refusing", "delaying", "losing"])
@@ -159,7 +227,7 @@ def test_a_folder_is_listed_and_its_sizes_known(services: Services, tmp_path: Pa
         (tmp_path / "media" / name).write_bytes(b"12345")
     here = replace(services, folders=LocalInputFolders([tmp_path]))
 
-    batch, _ = register(here, wanted(folder=str(tmp_path / "media")), settings=Settings(input_roots=(tmp_path,)))
+    batch, _, _ = register(here, wanted(folder=str(tmp_path / "media")), settings=Settings(input_roots=(tmp_path,)))
 
     folder = f"file://{tmp_path}/media"
     assert list(read_manifest(here, batch)) == [
@@ -168,11 +236,25 @@ def test_a_folder_is_listed_and_its_sizes_known(services: Services, tmp_path: Pa
     ]
 
 
+def test_a_file_of_a_folder_that_cannot_be_taken_is_told_of(services: Services, tmp_path: Path) -> None:
+    (tmp_path / "a.mkv").write_bytes(b"12345")
+    here = replace(services, folders=LocalInputFolders([tmp_path]))
+    with pytest.raises(InvalidArgument) as refusal:
+        register(here, wanted(folder=str(tmp_path)), settings=Settings(input_roots=(tmp_path,)))
+    reason = "Two files of its task would have the same name."
+    assert refusal.value.details == {
+        "field": "input_folder",
+        "count": 1,
+        "files": [{"index": 0, "file": "a.mkv", "reason": reason}],
+    }
+
+
 @given(st.text())
 def test_every_last_part_of_a_url_makes_a_legal_name(text: str) -> None:
     name = source(f"https://media.example/x/{text}?y").name
     assert names.fault(name, "input") is None
     assert names.fault(f"{name}.mkv", "output") is None
+    assert names.has_extension(with_name("{stem}.mkv", name))
     assert len(name) <= MOST_CHARACTERS
 
 
@@ -185,6 +267,8 @@ def test_every_last_part_of_a_url_makes_a_legal_name(text: str) -> None:
         ("https://media.example/", "media.example"),
         ("https://media.example/%2e%2e", "file"),
         ("https://media.example/-rf.mp4", "rf.mp4"),
+        ("https://media.example/a...mp4", "a.mp4"),  # else a.. would be its stem, and a...mkv has no extension
+        ("https://media.example/.mp4", "mp4"),
     ],
 )
 def test_a_name_keeps_what_it_can(url: str, name: str) -> None:

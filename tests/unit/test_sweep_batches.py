@@ -14,7 +14,16 @@ from core.errors import BatchNotFound
 from core.find import find_task
 from core.moves import QUEUE_PATIENCE
 from core.ports import JobState, Services, Sighting
-from core.sweep_batches import MOST_ROWS, PAUSE, Step, decide, look_after_batch, reconcile_batches, sweep_batches
+from core.sweep_batches import (
+    KEPT_FOR,
+    MOST_ROWS,
+    PAUSE,
+    Step,
+    decide,
+    look_after_batch,
+    reconcile_batches,
+    sweep_batches,
+)
 from core.task import KEEP_RECORD, Status
 from support.batches import registered
 from support.builders import NOW, a_task
@@ -52,7 +61,8 @@ COMING, RUNNING, GONE = JobState.COMING, JobState.RUNNING, JobState.GONE
         (CANCELED, GONE, [], Step.FINISH),
         (CANCELED, RUNNING, [DONE], Step.FINISH),
         (CANCELED, GONE, [LIVE], Step.CANCEL),
-        (replace(BATCH, finished_at=NOW), GONE, [DONE, FAILED], Step.FORGET),
+        (replace(BATCH, finished_at=NOW), GONE, [DONE, FAILED], Step.KEEP),
+        (replace(BATCH, finished_at=NOW), GONE, [], Step.FORGET),
     ],
 )
 def test_the_next_step_follows_from_what_there_is(
@@ -113,6 +123,20 @@ def test_a_batch_whose_dispatcher_cannot_be_asked_stays_due(
     assert sweep_batches(services, now=LATER) == 1
 
 
+def test_a_record_that_cannot_be_read_keeps_the_sweep_from_no_other(
+    services: Services, dispatcher: RecordingDispatcher
+) -> None:
+    dispatcher.losing = True
+    good, bad = registered(services, now=NOW), registered(services, now=NOW - SECOND)
+    current = write(get_batch(services, bad.batch_id))
+    services.records.replace(replace(current, body='{"of": "a later version"}'), current)
+    dispatcher.losing = False
+
+    assert sweep_batches(services, now=LATER) == 1
+
+    assert get_batch(services, good.batch_id).job_id
+
+
 def test_a_batch_ends_with_its_last_task_and_is_forgotten_later(services: Services) -> None:
     batch = registered(services, 2)
     for number in range(2):
@@ -126,10 +150,17 @@ def test_a_batch_ends_with_its_last_task_and_is_forgotten_later(services: Servic
         NOW + SECOND,
         {"queued": 0, "running": 0, "completed": 2, "failed": 0, "canceled": 0},
     )
-    key = services.manifest_key(batch.batch_id)
+    key = services.manifest_key(batch)
     assert sweep_batches(services, now=NOW + KEEP_RECORD) == 0
     assert services.objects.head(key)
-    assert sweep_batches(services, now=NOW + SECOND + KEEP_RECORD) == 1
+    # and as long as there are rows of it: their ids are from its own, which a key may give to another one
+    over = NOW + SECOND + KEEP_RECORD
+    assert sweep_batches(services, now=over) == 1
+    assert services.objects.head(key)
+    assert sweep_batches(services, now=over) == 0
+    for number in range(2):
+        services.store.forget(services.store.get(task_id(batch.batch_id, number)))
+    assert sweep_batches(services, now=over + KEPT_FOR) == 1
     assert services.objects.head(key) is None
     with pytest.raises(BatchNotFound):
         get_batch(services, batch.batch_id)

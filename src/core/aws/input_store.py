@@ -6,7 +6,7 @@ when the object changes meanwhile.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -26,6 +26,7 @@ _PART_BYTES = 16 * 1024**2
 _MAX_PARTS_AT_ONCE = 4
 # A page of 1,000 takes some 0.1 s, and the request that asks for the list has 28.
 MOST_LISTED = 100_000
+_NOT_DELETABLE = "is one that the worker's role may not delete (s3:DeleteObject)."
 
 
 class S3InputStore:
@@ -37,6 +38,7 @@ class S3InputStore:
     def __init__(self, *, most_listed: int = MOST_LISTED, client: "S3Client | None" = None) -> None:
         self._most_listed = most_listed
         self._given = client
+        self._read: dict[tuple[str, str], str] = {}  # what was read last, by its tag
 
     def list(self, bucket: str, prefix: str, *, limit: int) -> Sequence[Source]:
         with _translated("listed", refused="is not there, or the API's role may not list its bucket (s3:ListBucket)."):
@@ -54,8 +56,11 @@ class S3InputStore:
             yield from (sources.source(f"s3://{bucket}/{entry['Key']}", entry["Size"]) for entry in media)
 
     def delete(self, bucket: str, key: str) -> None:
-        with _translated("deleted", refused="is one that the worker's role may not delete (s3:DeleteObject)."):
-            self._client.delete_object(Bucket=bucket, Key=key)
+        tag = self._read.pop((bucket, key), None)
+        if tag is None:
+            raise InputUnreadable("has not been read, and so is not deleted.", retryable=False)
+        with suppress(InputGone), _translated("deleted", refused=_NOT_DELETABLE):
+            self._client.delete_object(Bucket=bucket, Key=key, IfMatch=tag)
 
     def get_file(self, bucket: str, key: str, path: Path, *, max_bytes: int, on_piece: Callable[[], None]) -> int:
         from boto3.exceptions import Boto3Error
@@ -66,10 +71,12 @@ class S3InputStore:
         )
         refused = "is not there, or the worker's role may not read it (s3:GetObject)."
         with _translated("read", Boto3Error, refused=refused):
-            if self._client.head_object(Bucket=bucket, Key=key)["ContentLength"] > max_bytes:
+            found = self._client.head_object(Bucket=bucket, Key=key)
+            if found["ContentLength"] > max_bytes:
                 raise InputTooLarge
             # Called with the number of bytes of each piece; what it raises ends the transfer and comes out here.
             self._client.download_file(bucket, key, str(path), Callback=lambda _: on_piece(), Config=parts)
+        self._read[bucket, key] = found["ETag"]
         return path.stat().st_size
 
     @cached_property
@@ -90,7 +97,7 @@ def _translated(done: str, *others: type[Exception], refused: str) -> Iterator[N
         if status == 403:
             raise InputUnreadable(refused, retryable=False) from error
         if status == 412:
-            raise InputUnreadable(f"has changed while it was {done}.", retryable=True) from error
+            raise InputUnreadable("has changed while it was read, or since.", retryable=True) from error
         raise InputUnreadable(not_now, retryable=status >= 500 or status == 429) from error
     except unheard as error:
         raise InputUnreadable(not_now, retryable=True) from error

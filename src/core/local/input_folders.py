@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -47,7 +47,10 @@ class LocalInputFolders:
 
     def list(self, folder: str, *, limit: int) -> Sequence[Source]:
         with self._opened_folder(folder) as descriptor:
-            return list(islice(_media(PurePath(folder), descriptor), limit))
+            try:
+                return list(islice(_media(PurePath(folder), descriptor), limit))
+            except OSError as error:
+                raise _in_words(error) from error
 
     def get_file(self, path: str, target: Path, *, max_bytes: int, on_piece: Callable[[], None]) -> int:
         with self._opened(path) as source:
@@ -92,7 +95,7 @@ class LocalInputFolders:
     @contextmanager
     def _opened_folder(self, path: str) -> Iterator[int]:
         root = next((root for root in self._roots if PurePath(path).is_relative_to(root)), None)
-        if root is None or ".." in PurePath(path).parts:
+        if root is None or ".." in PurePath(path).parts or "\0" in path:
             message = "is not in a folder that is open to this service; its operator lists folders in INPUT_ROOTS."
             raise InputUnreadable(message, retryable=False)
         with ExitStack() as stack:
@@ -108,13 +111,27 @@ class LocalInputFolders:
 
 
 def _media(folder: PurePath, descriptor: int) -> Iterator[Source]:
-    """What a folder has itself comes before what its folders have; links are passed over."""
-    for parent, folders, files, found in os.fwalk(".", dir_fd=descriptor):
-        folders.sort()
+    """What a folder has itself comes before what its folders have; links are passed over, and what goes meanwhile."""
+    for parent, folders, files, found in os.fwalk(".", onerror=_refuse, dir_fd=descriptor):
+        folders[:] = [name for name in sorted(folders) if _is(stat.S_ISDIR, name, found)]
         for name in filter(sources.is_media, sorted(files)):
-            about = os.stat(name, dir_fd=found, follow_symlinks=False)
-            if stat.S_ISREG(about.st_mode):
+            if about := _is(stat.S_ISREG, name, found):
                 yield sources.source(urls.file_url(str(folder / parent / name)), about.st_size)
+
+
+def _is(kind: Callable[[int], bool], name: str, folder: int) -> os.stat_result | None:
+    """The facts of what is of that kind itself; a link to it is not."""
+    with suppress(FileNotFoundError):
+        about = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        return about if kind(about.st_mode) else None
+    return None
+
+
+def _refuse(error: OSError) -> None:
+    """One that is gone is none any more; without one that cannot be read, not all would be listed."""
+    if not isinstance(error, FileNotFoundError):
+        fault = _in_words(error)
+        raise InputUnreadable(f"has a folder, {error.filename!r}, that {fault}", retryable=fault.retryable) from error
 
 
 def _copy(source: int, target: int, size: int, on_piece: Callable[[], None]) -> int:
@@ -141,7 +158,7 @@ def _sent(source: int, target: int, count: int) -> int:
 
 
 def _in_words(error: OSError) -> InputUnreadable:
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
         return InputUnreadable("is not there.", retryable=False)
     if error.errno == errno.ELOOP:
         return InputUnreadable("is a symbolic link, which is not followed.", retryable=False)

@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +127,11 @@ class FolderObjectStore:
         except OSError as error:
             raise InternalError("The outputs could not be deleted.") from error
         return len(published)
+
+    def folders(self, folder: str) -> Sequence[str]:
+        """The names of the folders in it, also where nothing in them was published."""
+        trees = (self._about / folder, self._files / folder)
+        return sorted({path.name for tree in trees if tree.is_dir() for path in tree.iterdir()})
 
     def check(self) -> str:
         try:

@@ -85,7 +85,9 @@ CANCEL: dict[str, Any] = {
     "operation_id": "cancel_batch",
     "tags": ["Batches"],
     "summary": "Cancel a batch",
-    "description": "Calls off all of its tasks that have not ended. What is converted stays. The request has no body.",
+    "description": "Calls off all of its tasks that have not ended. What is converted stays. Of a task to which "
+    "no worker had come nobody is told, neither by `callback_url` nor by an event, but by `POST "
+    "/ffmpeg/notify/{task_id}`. The request has no body.",
     "status_code": 202,
     "responses": {
         202: answer(batch_models.Batch, "The batch, `canceled`.", {"canceled": batch_examples.CANCELED}),

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from core import batch_view, sources, urls
 from core.batch import MOST_TASKS, URL
+from core.batch_uploads import MOST_UPLOADS
 from core.register_batch import BatchWanted
 from handlers.web import batch_examples
 from handlers.web.models import Time
@@ -37,7 +38,8 @@ class BatchRegistration(Registration):
 
     inputs: Annotated[list[str], BeforeValidator(_bounded)] | None = Field(
         default=None,
-        description="The URL of each file, each once. A file is called by the last part of its URL's path.",
+        description="The URL of each file, each once. A file is called by the last part of its URL's path. At most "
+        f"{MOST_UPLOADS} of a batch's inputs may be uploads, `upload:ID`, which are called as their files were.",
         json_schema_extra={"minItems": 1, "maxItems": MOST_TASKS},
     )
     input_prefix: str | None = Field(
@@ -113,7 +115,9 @@ class Batch(Wire):
     )
     count: int = Field(description="Of tasks, one for each file.")
     counts: BatchCounts
-    percent: float = Field(description="0 to 100: the share of tasks that have ended, and of those that run.")
+    percent: float = Field(
+        description="0 to 100: the share of tasks that have ended and, on one machine, of those that run."
+    )
     converted: tuple[ConvertedFile, ...] = Field(description="The first 100.")
     failures: tuple[FailedFile, ...] = Field(description="The first 100.")
     log: tuple[LogLine, ...] = Field(description="The newest 100 lines, the oldest of them first.")

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from core.batch_view import BatchView, view
-from core.batches import read_manifest, view_batch
+from core.batches import view_batch
 from core.cancel_batch import cancel_batch
 from core.errors import BatchNotFound
 from core.register import MAX_KEY_LENGTH
@@ -44,10 +44,9 @@ class Batches:
 
     def register(self, body: batch_models.BatchRegistration, idempotency_key: IdempotencyKey = None) -> Response:
         services, who, now = self.of.services, caller(), self.of.clock()
-        wanted = body.to_wanted()
-        batch, again = register_batch(
+        batch, again, sources = register_batch(
             services,
-            wanted,
+            body.to_wanted(),
             settings=self.of.live.current(now=now),
             batch_id=self.of.new_id(),
             correlation_id=log_keys.correlation_id(),
@@ -55,12 +54,12 @@ class Batches:
             idempotency_key=idempotency_key,
             key_name=who.name,
             most_live=who.most_live,
+            uploads=self.of.of_uploads.uploads(who),
             own_presets=self.of.own_presets,
         )
         log_keys.note(batch_id=batch.batch_id)
         if not again:
             self.of.count("BatchesRegistered")
-        sources = wanted.sources or read_manifest(services, batch)
         members = services.store.members(batch.batch_id) if again else ()
         found = view(batch, members, sources)
         shown = batch_models.shown_registered(found, (source.name for source in sources))

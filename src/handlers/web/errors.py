@@ -83,6 +83,7 @@ _WORDS: Mapping[str, str] = {
     "list_type": "must be a list.",
     "too_short": "needs at least {min_length} entry.",
     "too_long": "must have at most {max_length} entries.",
+    "bool_type": "must be true or false.",
     "bool_parsing": "must be true or false.",
     "float_type": "must be a number.",
     "number_or_text": "must be a number or text.",
