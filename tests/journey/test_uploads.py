@@ -305,6 +305,22 @@ def test_task_whose_upload_is_deleted_meanwhile_says_so(machine: Service) -> Non
     assert (error["code"], error["message"], error["retryable"]) == ("SOURCE_EXPIRED", message, False)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/uploads/token/one/1", "OPTIONS, PUT"),
+        ("DELETE", "/uploads/token/one/1", "OPTIONS, PUT"),
+        ("POST", "/files/token/a/b.mp4", "GET, HEAD"),
+        ("POST", "/metrics", "GET"),
+    ],
+)
+def test_another_method_on_what_only_one_machine_has_is_not_allowed(
+    machine: Service, method: str, path: str, allowed: str
+) -> None:
+    answer = machine.http.request(method, path)
+    assert (*error_of(answer), answer.headers.get("allow")) == (405, "METHOD_NOT_ALLOWED", allowed)
+
+
 def test_service_takes_300_mb_in_little_memory(machine: Service) -> None:
     size, block = 300_000_000, bytes(MIB)
     upload = begun(machine.http, size)
