@@ -17,10 +17,12 @@ from pathlib import Path
 from uuid import uuid4
 
 from core.errors import InternalError, InvalidArgument, NotFound, ServiceUnavailable
+from core.local import disk
 from core.ports import InputGone, InputTooLarge
 from core.upload import Part, Received
 
 _PIECE_BYTES = 16 * 1024**2
+_DRAFT = ".draft"
 NO_LINK = "This link does not work, or no longer: GET the upload for fresh ones."
 
 
@@ -65,9 +67,12 @@ class FolderUploadStore:
             raise InternalError("The upload could not be read.") from error
 
     def finish(self, upload_id: str, transfer: str, parts: Mapping[int, Received]) -> bool:
+        whole = self._whole(upload_id)
         try:
-            self._open(upload_id).rename(self._whole(upload_id))
-            _sync(self._root / upload_id)
+            self._open(upload_id).rename(whole)
+            disk.sync(whole.parent)
+            for draft in whole.glob(f"*{_DRAFT}"):  # of parts that broke off, or come once more and are not taken
+                draft.unlink(missing_ok=True)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -91,6 +96,7 @@ class FolderUploadStore:
         if size > max_bytes:
             raise InputTooLarge
         on_piece()
+        path.unlink(missing_ok=True)  # it may be a link to this very part, which writing would destroy
         if len(parts) > 1 or not _linked(parts[0], path):
             _put_together(parts, path, on_piece=on_piece)
         return size
@@ -121,7 +127,7 @@ class Draft:
 
     def __init__(self, folder: Path, part: Part) -> None:
         self._target = folder / f"{part.number:05}"
-        self._path = folder / f"{uuid4().hex}.draft"
+        self._path = folder / f"{uuid4().hex}{_DRAFT}"
         self._size_bytes = part.size_bytes
         self._written = 0
         try:
@@ -157,7 +163,7 @@ class Draft:
             os.fsync(self._file.fileno())
             self._path.chmod(0o444)  # a worker may link to it
             self._path.replace(self._target)
-            _sync(self._target.parent)
+            disk.sync(self._target.parent)
         except FileNotFoundError as error:
             raise NotFound(NO_LINK) from error
         except OSError as error:
@@ -179,7 +185,7 @@ def _read(token: str) -> tuple[int, int, str]:
 
 
 def _parts(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix != ".draft")
+    return sorted(path for path in folder.iterdir() if path.suffix != _DRAFT)
 
 
 def _linked(part: Path, path: Path) -> bool:
@@ -203,10 +209,3 @@ def _in_words(error: OSError) -> ServiceUnavailable | InternalError:
         return ServiceUnavailable("The disk of this service is full: send the part again when there is room.")
     return InternalError("The part could not be stored.")
 
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
