@@ -1,6 +1,7 @@
 """What the stores that keep files ask of the disk below them."""
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -11,3 +12,7 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
