@@ -226,6 +226,18 @@ def test_body_of_a_part_has_its_size(api: Api, size: int, code: int) -> None:
         assert answer.json()["error"]["message"] == message
 
 
+def test_fault_of_ours_while_a_part_is_taken_is_in_the_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    upload = begun(api.http)
+    folder = api.data / "uploads" / upload["upload_id"] / "open"
+    folder.rmdir()
+    folder.write_text("no folder")
+    answer = httpx.put(upload["parts"][0]["url"], content=b"0123456789", trust_env=False)
+    assert error_of(answer) == (500, "INTERNAL_ERROR")
+    (told,) = [record for record in caplog.records if record.message == "request failed"]
+    assert told.exc_info
+    assert "The part could not be stored." in str(told.exc_info[1])
+
+
 def test_pages_of_the_named_origins_may_send_parts(api: Api) -> None:
     url = begun(api.http)["parts"][0]["url"]
     for origin, allowed in ((ORIGIN, ORIGIN), ("https://evil.example", None)):

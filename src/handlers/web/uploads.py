@@ -154,7 +154,7 @@ def router(take_part: TakePart, origins: Collection[str]) -> APIRouter:
         try:
             await _taken(take_part, token, _checked(upload_id), number, request)
         except ServiceError as error:
-            return errors.answer(error, headers=allowed)
+            return errors.logged(error, headers=allowed)
         return Response(headers=allowed)
 
     async def ask(request: Request) -> Response:
