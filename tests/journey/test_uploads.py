@@ -273,6 +273,18 @@ def test_upload_is_its_keys_own(keys: SignedIn) -> None:
     assert keys.alice.delete(place).status_code == 204
 
 
+def test_a_key_has_so_many_uploads_open_and_is_told_which(tmp_path: Path) -> None:
+    with signed_in.running(tmp_path, max_open_uploads_per_key=2) as keys:
+        first, second = (begun(keys.alice)["upload_id"] for _ in range(2))
+        answer = keys.alice.post("/ffmpeg/uploads", json={"filename": "a", "size_bytes": 1})
+        assert error_of(answer) == (429, "TOO_MANY_REQUESTS")
+        assert answer.json()["error"]["details"]["upload_ids"] == [first, second]
+        assert answer.headers["retry-after"] == "10"
+        begun(keys.bob)
+        assert keys.alice.delete(f"/ffmpeg/uploads/{first}").status_code == 204
+        begun(keys.alice)
+
+
 def test_expired_upload_is_gone_for_callers_and_then_from_the_disk(tmp_path: Path) -> None:
     with signed_in.running(tmp_path, upload_ttl_hours=1) as keys:
         upload = completed(keys.alice, b"0123456789")

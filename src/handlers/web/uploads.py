@@ -97,7 +97,8 @@ class UploadOperations:
         store = self.services.uploads
         assert store  # every wiring has one
         ttl = timedelta(hours=self.settings.upload_ttl_hours)
-        return Uploads(records=self.services.records, store=store, caller=caller, ttl=ttl)
+        most_open = self.settings.max_open_uploads_per_key
+        return Uploads(records=self.services.records, store=store, caller=caller, ttl=ttl, most_open=most_open)
 
     def _shown(
         self, uploads: Uploads, upload: domain.Upload, status: int, headers: dict[str, str] | None = None
