@@ -288,8 +288,11 @@ def test_caller_has_so_many_uploads_open_until_one_ends(services: Services, end:
     assert again.value.details["upload_ids"] == ["two", "three"]
 
 
-def test_of_many_begun_at_once_no_more_are_open_than_may(services: Services) -> None:
-    mine = of(services, most_open=5)
+def test_of_many_begun_at_once_as_many_are_open_as_may_and_none_has_to_wait_for_its_turn(
+    services: Services, tmp_path: Path
+) -> None:
+    records = Counting(tmp_path / "tasks.db")
+    mine = replace(of(services, most_open=20), records=records)
 
     def begin(number: int) -> bool:
         with contextlib.suppress(TooManyRequests):
@@ -298,7 +301,9 @@ def test_of_many_begun_at_once_no_more_are_open_than_may(services: Services) -> 
         return False
 
     with ThreadPoolExecutor(16) as pool:
-        assert sum(pool.map(begin, range(30))) == 5
+        assert sum(pool.map(begin, range(30))) == 20
+    assert records.written == 20  # none was written in vain, and had to be again
+    records.close()
 
 
 def test_upload_that_came_to_nothing_is_not_counted_for_long(services: Services, tmp_path: Path) -> None:
@@ -322,6 +327,22 @@ def test_list_that_others_write_at_the_same_moment_is_read_again(
     with contextlib.nullcontext() if admitted else pytest.raises(TooManyRequests, match="begin this one again"):
         begun_as(replace(of(services, most_open=1), records=records), "one")
     records.close()
+
+
+class Counting(SqliteRecordStore):
+    """Knows how often a list was to be written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.written = 0
+
+    def create(self, record: Record) -> Record:
+        self.written += record.kind == "openuploads"
+        return super().create(record)
+
+    def replace(self, new: Record, previous: Record) -> Record:
+        self.written += new.kind == "openuploads"
+        return super().replace(new, previous)
 
 
 class Troubled(SqliteRecordStore):
