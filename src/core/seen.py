@@ -18,8 +18,9 @@ from core.task import Status, Task
 
 # When a task ends, nobody knows; asking more often than that is not worth it.
 RETRY_AFTER_SECONDS = 10
-# So many pages of all tasks are looked through for one page of a caller's.
+# So many pages of all tasks are looked through for one page of a caller's, all but the first of them no smaller than.
 _MOST_PAGES = 10
+_NEXT_PAGES = 50
 
 
 class Owned(Protocol):
@@ -77,8 +78,9 @@ class SeenTasks:
     def page(self, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:
         """Others' tasks are passed over: a key that has few among many may get a short page, and go on below it."""
         found: list[Task] = []
-        for _ in range(_MOST_PAGES):
-            page = self.store.page(limit=limit, below=below, status=status)
+        for number in range(_MOST_PAGES):
+            size = max(limit, _NEXT_PAGES) if number else limit
+            page = self.store.page(limit=size, below=below, status=status)
             found += [task for task in page.tasks if self.caller.sees(task)]
             below = page.next
             if below is None or len(found) >= limit:
