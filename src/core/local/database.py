@@ -12,10 +12,11 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from core.errors import InternalError
+from core.errors import InternalError, ServiceUnavailable
 
 # How long a write waits for another process's; each takes milliseconds.
 _BUSY_SECONDS = 20.0
+_PASSING = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
 
 
 class Database:
@@ -34,7 +35,8 @@ class Database:
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
-        """Raises InternalError for whatever SQLite has against it, save what the caller catches."""
+        """Raises ServiceUnavailable while the disk is full or others write, and InternalError for whatever else SQLite
+        has against it, save what the caller catches."""
         try:
             connection = self._idle.pop() if self._idle else self._open()
         except IndexError:  # another thread took the last idle one
@@ -43,6 +45,8 @@ class Database:
             yield connection
         except sqlite3.Error as error:
             connection.close()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:  # the rest of it tells kinds of the same apart
+                raise ServiceUnavailable from error
             raise InternalError("The task store cannot be used.") from error
         except BaseException:
             self._idle.append(connection)
