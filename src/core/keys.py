@@ -59,6 +59,9 @@ def _entry(text: str, number: int) -> Key:
 
 def _options(number: int, words: Sequence[str]) -> tuple[str, dict[str, int]]:
     role, limits = ROLES[0], dict[str, int]()
+    kinds = ["role" if word in ROLES else word.partition("=")[0] for word in words]
+    if len(set(kinds)) < len(kinds):
+        raise ValueError(f"entry {number} gives its role or a limit twice")
     for word in words:
         if word in ROLES:
             role = word

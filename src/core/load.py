@@ -72,7 +72,8 @@ def load(services: Services, *, now: datetime) -> Load:
 
 def _with_batches(services: Services, survey: Survey) -> Survey:
     """The survey with the tasks of batches that wait without a row of their own."""
-    found = (batch_record.read(record) for record in services.records.newest(batch_record.KIND, limit=MOST_BATCHES))
+    newest = services.records.newest(batch_record.KIND, limit=MOST_BATCHES)
+    found = (batch_record.read(record) for record in newest.records)
     waiting = {
         batch.created_at: batch.count - len(services.store.members(batch.batch_id))
         for batch in found

@@ -126,6 +126,19 @@ class Record:
     version: int = 0  # counts writes; kept by the store
 
 
+class Newest(NamedTuple):
+    """Some records, the newest first, and below what to go on; None when there are no more."""
+
+    records: Sequence[Record]
+    next: Position | None
+
+    @classmethod
+    def of(cls, records: Sequence[Record], *, limit: int) -> "Newest":
+        """Those that were found when at most `limit` were asked for."""
+        last = records[-1] if len(records) == limit else None
+        return cls(records, Position(last.created_at, last.record_id) if last else None)
+
+
 class RecordStore(Protocol):
     """Where records live: beside the tasks, under the same promises. None is large, and of a kind there are few."""
 
@@ -152,7 +165,7 @@ class RecordStore(Protocol):
 
     def newest(
         self, kind: str, *, limit: int, below: Position | None = None, since: datetime | None = None
-    ) -> Sequence[Record]:
+    ) -> "Newest":
         """At most `limit` records, the newest first: those below that position, and not older than `since`.
 
         May lag behind by moments.

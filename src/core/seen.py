@@ -13,13 +13,14 @@ from typing import Protocol
 from core.batch import Member
 from core.batch_record import KIND, read
 from core.errors import PermissionDenied, TaskNotFound, TooManyRequests
-from core.ports import Page, Position, Record, RecordStore, Survey, TaskStore
+from core.ports import Newest, Page, Position, Record, RecordStore, Survey, TaskStore
 from core.task import Status, Task
 
 # When a task ends, nobody knows; asking more often than that is not worth it.
 RETRY_AFTER_SECONDS = 10
-# So many pages of all tasks are looked through for one page of a caller's.
+# So many pages of all tasks are looked through for one page of a caller's, all but the first of them no smaller than.
 _MOST_PAGES = 10
+_NEXT_PAGES = 50
 
 
 class Owned(Protocol):
@@ -77,8 +78,9 @@ class SeenTasks:
     def page(self, *, limit: int, below: Position | None = None, status: Status | None = None) -> Page:
         """Others' tasks are passed over: a key that has few among many may get a short page, and go on below it."""
         found: list[Task] = []
-        for _ in range(_MOST_PAGES):
-            page = self.store.page(limit=limit, below=below, status=status)
+        for number in range(_MOST_PAGES):
+            size = max(limit, _NEXT_PAGES) if number else limit
+            page = self.store.page(limit=size, below=below, status=status)
             found += [task for task in page.tasks if self.caller.sees(task)]
             below = page.next
             if below is None or len(found) >= limit:
@@ -135,18 +137,10 @@ class SeenRecords:
     def due(self, kind: str, before: datetime, *, limit: int) -> Sequence[Record]:
         return [found for found in self.store.due(kind, before, limit=limit) if self._sees(found)]
 
-    def newest(
-        self, kind: str, *, limit: int, below: Position | None = None, since: datetime | None = None
-    ) -> Sequence[Record]:
-        """Others' are passed over, however many there are."""
-        found: list[Record] = []
-        while len(found) < limit:
-            some = self.store.newest(kind, limit=limit, below=below, since=since)
-            found += [record for record in some if self._sees(record)]
-            if len(some) < limit:
-                break
-            below = Position(some[-1].created_at, some[-1].record_id)
-        return found[:limit]
+    def newest(self, kind: str, *, limit: int, below: Position | None = None, since: datetime | None = None) -> Newest:
+        """Others' are passed over, and not made up for: who has few among many gets few, or none, and goes on below."""
+        page = self.store.newest(kind, limit=limit, below=below, since=since)
+        return page._replace(records=[found for found in page.records if self._sees(found)])
 
     def _sees(self, found: Record) -> bool:
         return found.kind != KIND or self.caller.sees(read(found))

@@ -47,6 +47,7 @@ class Settings:
     api_keys: tuple[keys.Key, ...] = field(default=(), repr=False)  # none: whoever reaches the service
     rate_limit_per_minute: int = 0  # requests of one key; 0: any number
     max_live_tasks_per_key: int = 0  # queued or running at once; 0: any number
+    max_open_uploads_per_key: int = 100  # begun and not completed; without keys, of all callers together; 0: any number
     # the worker
     ffmpeg_path: str | None = None  # another ffmpeg than the one that comes with the wheel
     scratch_dir: Path | None = None  # where tasks have their temporary folders
@@ -286,6 +287,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "api_keys": keys.read,
     "rate_limit_per_minute": _between(0, 1_000_000),
     "max_live_tasks_per_key": _between(0, 1_000_000),
+    "max_open_uploads_per_key": _between(0, 1000),
     "ffmpeg_path": str,
     "scratch_dir": Path,
     "presets_dir": _presets_dir,

@@ -30,10 +30,11 @@ def list_tasks(
     rows = services.store.page(limit=limit, below=below, status=status)
     if status not in (None, Status.QUEUED, Status.CANCELED):  # which no task without a row is in
         return rows
-    batches = _between(services, below=below, down_to=rows.next, limit=most_batches)
-    if len(batches) == most_batches:
-        last = batch_page.first_of(batches[-1])
-        rows = batch_page.cut(rows, at=last, following=last)
+    since = rows.next.created_at if rows.next else None
+    found = services.records.newest(batch_record.KIND, limit=most_batches, below=below, since=since)
+    if found.next:
+        rows = batch_page.cut(rows, at=found.next, following=found.next)
+    batches = map(batch_record.read, found.records)
     return _page(services, rows, batches, limit=limit, below=below, status=status)
 
 
@@ -46,12 +47,6 @@ def list_batch(
     rows = services.store.page(limit=limit, below=below, status=status)
     rows = batch_page.cut(rows, at=batch_page.first_of(batch), following=None)
     return _page(services, rows, [batch], limit=limit, below=below, status=status)
-
-
-def _between(services: Services, *, below: Position | None, down_to: Position | None, limit: int) -> list[Batch]:
-    since = down_to.created_at if down_to else None
-    found = services.records.newest(batch_record.KIND, limit=limit, below=below, since=since)
-    return [batch_record.read(record) for record in found]
 
 
 def _page(

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from core import open_uploads
 from core.batches import get_batch
 from core.errors import (
     BatchNotFound,
@@ -29,6 +30,7 @@ from core.upload import Upload, UploadStatus, UploadStore, dumps, loads, part_si
 log = logging.getLogger(__name__)
 
 KIND = "upload"
+BEING_BEGUN = timedelta(minutes=1)  # by then one that was counted has its record, or never will
 CLEAR_AGAIN = timedelta(hours=1)
 LOOK_AGAIN = timedelta(minutes=10)  # whether the tasks that use one whose time is over have ended
 KEPT_AT_MOST = timedelta(
@@ -40,18 +42,21 @@ _ROUNDS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uploads:
-    """The uploads of `caller`; each is kept for `ttl`."""
+    """The uploads of `caller`, of which it may have `most_open` open, 0 for any number; each is kept for `ttl`."""
 
     records: RecordStore
     store: UploadStore
     caller: Caller
     ttl: timedelta
+    most_open: int = 0
 
     def begin(self, filename: str, size_bytes: int, *, upload_id: str, most_bytes: int, now: datetime) -> Upload:
-        """A new upload, open. Raises FileTooLarge."""
+        """A new upload, open. Raises FileTooLarge, TooManyRequests."""
         if size_bytes > most_bytes:
             message = f"The file has {size_bytes} bytes, and at most {most_bytes} are taken."
             raise FileTooLarge(message, details={"size_bytes": size_bytes, "max_bytes": most_bytes})
+        if self.most_open:
+            self._enlist(upload_id, now=now)
         upload = Upload(
             upload_id=upload_id,
             filename=filename,
@@ -62,7 +67,11 @@ class Uploads:
             expires_at=now + min(self.ttl, KEPT_AT_MOST),
             key_name=self.caller.name,
         )
-        self.records.create(_written(upload))
+        try:
+            self.records.create(_written(upload))
+        except BaseException:  # nobody would ever come for it
+            self.store.delete(upload_id, upload.transfer)
+            raise
         return upload
 
     def get(self, upload_id: str, *, now: datetime) -> Upload:
@@ -128,6 +137,17 @@ class Uploads:
                 continue
             return
         raise InternalError("The upload changed too often.", details={"upload_id": upload_id})
+
+    def _enlist(self, upload_id: str, *, now: datetime) -> None:
+        def is_open(other: str, since: datetime) -> bool:
+            record = self.records.find(KIND, other)
+            if record is None:
+                return now - since < BEING_BEGUN
+            upload = loads(record.body)
+            return upload.status is UploadStatus.OPEN and upload.expires_at > now
+
+        records, name, most = self.records, self.caller.name, self.most_open
+        open_uploads.enlist(records, name, upload_id, most=most, is_open=is_open, now=now)
 
     def _find(self, upload_id: str, *, now: datetime) -> tuple[Record, Upload]:
         record = self.records.find(KIND, upload_id)

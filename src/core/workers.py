@@ -78,7 +78,7 @@ def from_record(record: Record) -> Worker:
 
 def seen(records: RecordStore, *, now: datetime) -> Sequence[Worker]:
     """Those that have been heard of lately, at most MOST_SHOWN, the newest first."""
-    found = (from_record(record) for record in records.newest(KIND, limit=MOST_SHOWN))
+    found = (from_record(record) for record in records.newest(KIND, limit=MOST_SHOWN).records)
     return [worker for worker in found if now - worker.seen_at < STALE]
 
 

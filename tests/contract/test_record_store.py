@@ -127,9 +127,10 @@ def test_newest_come_first_and_go_on_below(records: RecordStore) -> None:
     records.create(a_record("x", kind="batch"))
 
     first = records.newest("upload", limit=2)
-    rest = records.newest("upload", limit=10, below=Position(first[-1].created_at, first[-1].record_id))
+    rest = records.newest("upload", limit=10, below=first.next)
 
-    assert [record.record_id for record in (*first, *rest)] == ["d", "c", "b", "a"]
+    assert [record.record_id for record in (*first.records, *rest.records)] == ["d", "c", "b", "a"]
+    assert (first.next, rest.next) == (Position(NOW + timedelta(minutes=2), "c"), None)
 
 
 def test_newest_are_not_older_than_asked_for(records: RecordStore) -> None:
@@ -137,7 +138,8 @@ def test_newest_are_not_older_than_asked_for(records: RecordStore) -> None:
         records.create(a_record(name, created_at=NOW + timedelta(minutes=minute)))
 
     def named(limit: int, below: Position | None = None, since: timedelta = timedelta(minutes=1)) -> list[str]:
-        return [found.record_id for found in records.newest("upload", limit=limit, below=below, since=NOW + since)]
+        page = records.newest("upload", limit=limit, below=below, since=NOW + since)
+        return [found.record_id for found in page.records]
 
     assert named(10) == ["d", "c", "b"]
     assert named(2) == ["d", "c"]

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +20,8 @@ from fastapi import FastAPI
 
 from core import upload as domain
 from core.aws.upload_store import S3UploadStore
-from core.local.upload_store import FolderUploadStore
+from core.errors import ServiceUnavailable
+from core.local.upload_store import SPARE_BYTES, FolderUploadStore
 from core.ports import InputGone, InputTooLarge
 from core.upload import Part, Received, UploadStore
 from handlers.web import errors, uploads
@@ -107,7 +109,14 @@ def test_file_of_one_part_comes_back(store: UploadStore, tmp_path: Path) -> None
     finished(store, Part(1, 3))
     assert got(store, tmp_path / "got") == 3
     assert (tmp_path / "got").read_bytes() == content(Part(1, 3))
-    assert got(store, tmp_path / "again") == 3
+
+
+def test_file_that_is_read_twice_to_one_place_comes_back_twice(store: UploadStore, tmp_path: Path) -> None:
+    finished(store, Part(1, 3))
+    for _ in range(2):
+        assert got(store, tmp_path / "got") == 3
+        assert (tmp_path / "got").read_bytes() == content(Part(1, 3))
+    assert store.size("one") == 3
 
 
 def test_part_that_is_sent_again_takes_the_place_of_the_first(store: UploadStore, tmp_path: Path) -> None:
@@ -252,6 +261,30 @@ def test_part_that_breaks_off_leaves_nothing_and_can_be_sent_again(store: Upload
     assert sizes(store.received("one", transfer)) == {1: ONE.size_bytes}
 
 
+@pytest.mark.parametrize("pieces", [0, 1])
+def test_part_for_which_the_disk_has_no_room_to_spare_is_not_taken(tmp_path: Path, pieces: int) -> None:
+    free = [SPARE_BYTES + TWO.size_bytes] * (1 + pieces) + [SPARE_BYTES - 1]
+    folder = FolderUploadStore(tmp_path, base_url="", secret=b"", free_bytes=lambda _: free.pop(0))
+    transfer = folder.begin("one")
+    token = folder.link("one", transfer, TWO, expires_in_seconds=60).split("/")[2]
+
+    with closing(folder.take(token, "one", TWO.number)) as draft:
+        for _ in range(pieces):
+            draft.write(b"x")
+        with pytest.raises(ServiceUnavailable, match="has no room for this part: send it again when there is"):
+            draft.write(b"x")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_part_without_room_is_not_begun(tmp_path: Path) -> None:
+    free = SPARE_BYTES + TWO.size_bytes - 1
+    folder = FolderUploadStore(tmp_path, base_url="", secret=b"", free_bytes=lambda _: free)
+    token = folder.link("one", folder.begin("one"), TWO, expires_in_seconds=60).split("/")[2]
+    with pytest.raises(ServiceUnavailable):
+        folder.take(token, "one", TWO.number)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 @pytest.mark.parametrize("store", ["local"], indirect=True)
 @pytest.mark.parametrize("ended", ["delete", "finish"])
 def test_part_on_its_way_does_not_arrive_once_the_upload_is_over(
@@ -274,7 +307,8 @@ def test_part_on_its_way_does_not_arrive_once_the_upload_is_over(
 
     assert answer.status_code == 404
     assert store.size("one") == (None if ended == "delete" else TWO.size_bytes)
-    assert list((tmp_path / "uploads").iterdir()) == ([] if ended == "delete" else [tmp_path / "uploads" / "one"])
+    left = [path.relative_to(tmp_path).as_posix() for path in (tmp_path / "uploads").rglob("*") if path.is_file()]
+    assert left == ([] if ended == "delete" else ["uploads/one/whole/00002"])
 
 
 @pytest.mark.parametrize("store", ["local"], indirect=True)

@@ -72,6 +72,7 @@ NOT_OF_FUNCTIONS = {
     "allow_unauthenticated": "one machine's",
     "upload_origins": "one machine's; the bucket has rules of its own",
     "upload_ttl_hours": "the default is good",
+    "max_open_uploads_per_key": "the default is good",
 }
 OF_THE_API = {"api_keys", "rate_limit_per_minute", "max_live_tasks_per_key", "presets_dir"}  # nobody calls the others
 # Settings that only functions have.

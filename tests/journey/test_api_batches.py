@@ -223,7 +223,9 @@ def test_the_same_request_with_its_key_makes_one_batch(api: Api) -> None:
 
 def nothing_is_stored(api: Api) -> bool:
     objects = [path for path in (api.data / "objects").rglob("*") if path.is_file()]
-    return not (api.services.records.newest("batch", limit=1) or listed(api) or objects or api.dispatcher.batches)
+    return not (
+        api.services.records.newest("batch", limit=1).records or listed(api) or objects or api.dispatcher.batches
+    )
 
 
 @pytest.mark.parametrize(

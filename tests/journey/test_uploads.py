@@ -226,6 +226,18 @@ def test_body_of_a_part_has_its_size(api: Api, size: int, code: int) -> None:
         assert answer.json()["error"]["message"] == message
 
 
+def test_fault_of_ours_while_a_part_is_taken_is_in_the_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    upload = begun(api.http)
+    folder = api.data / "uploads" / upload["upload_id"] / "open"
+    folder.rmdir()
+    folder.write_text("no folder")
+    answer = httpx.put(upload["parts"][0]["url"], content=b"0123456789", trust_env=False)
+    assert error_of(answer) == (500, "INTERNAL_ERROR")
+    (told,) = [record for record in caplog.records if record.message == "request failed"]
+    assert told.exc_info
+    assert "The part could not be stored." in str(told.exc_info[1])
+
+
 def test_pages_of_the_named_origins_may_send_parts(api: Api) -> None:
     url = begun(api.http)["parts"][0]["url"]
     for origin, allowed in ((ORIGIN, ORIGIN), ("https://evil.example", None)):
@@ -259,6 +271,18 @@ def test_upload_is_its_keys_own(keys: SignedIn) -> None:
     assert (registered.status_code, registered.json()["input_files"]) == (201, {"input.mp4": upload["input"]})
     assert keys.root.get(place).json()["status"] == "complete"
     assert keys.alice.delete(place).status_code == 204
+
+
+def test_a_key_has_so_many_uploads_open_and_is_told_which(tmp_path: Path) -> None:
+    with signed_in.running(tmp_path, max_open_uploads_per_key=2) as keys:
+        first, second = (begun(keys.alice)["upload_id"] for _ in range(2))
+        answer = keys.alice.post("/ffmpeg/uploads", json={"filename": "a", "size_bytes": 1})
+        assert error_of(answer) == (429, "TOO_MANY_REQUESTS")
+        assert answer.json()["error"]["details"]["upload_ids"] == [first, second]
+        assert answer.headers["retry-after"] == "10"
+        begun(keys.bob)
+        assert keys.alice.delete(f"/ffmpeg/uploads/{first}").status_code == 204
+        begun(keys.alice)
 
 
 def test_expired_upload_is_gone_for_callers_and_then_from_the_disk(tmp_path: Path) -> None:
@@ -303,6 +327,22 @@ def test_task_whose_upload_is_deleted_meanwhile_says_so(machine: Service) -> Non
 
     message = "The upload of in.mp4 has expired or was deleted: upload the file again, and register a new task."
     assert (error["code"], error["message"], error["retryable"]) == ("SOURCE_EXPIRED", message, False)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/uploads/token/one/1", "OPTIONS, PUT"),
+        ("DELETE", "/uploads/token/one/1", "OPTIONS, PUT"),
+        ("POST", "/files/token/a/b.mp4", "GET, HEAD"),
+        ("POST", "/metrics", "GET"),
+    ],
+)
+def test_another_method_on_what_only_one_machine_has_is_not_allowed(
+    machine: Service, method: str, path: str, allowed: str
+) -> None:
+    answer = machine.http.request(method, path)
+    assert (*error_of(answer), answer.headers.get("allow")) == (405, "METHOD_NOT_ALLOWED", allowed)
 
 
 def test_service_takes_300_mb_in_little_memory(machine: Service) -> None:

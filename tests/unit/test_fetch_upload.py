@@ -9,13 +9,15 @@ import pytest
 
 from core.local.upload_store import FolderUploadStore
 from core.ports import InputUnreadable
+from core.settings import Settings
 from core.task import Failure, FailureCode
 from core.upload import Part, UploadStore
 from core.worker import fetch
 from core.worker.failed import Stopped, TaskFailed
-from core.worker.fetch_upload import fetch_upload
+from core.worker.fetch_object import Places, fetch_object
 
 SIZES = (3000, 2000)
+POLICY = Settings().url_policy
 
 
 @pytest.fixture
@@ -44,7 +46,8 @@ def got(
     max_bytes: int = 10**9,
     stopped: Callable[[], bool] = lambda: False,
 ) -> int:
-    return fetch_upload(store, fetch.Source(name="in.mp4", url=url), path, max_bytes=max_bytes, stopped=stopped)
+    source, places = fetch.Source(name="in.mp4", url=url), Places(uploads=store)
+    return fetch_object(places, source, path, policy=POLICY, max_bytes=max_bytes, stopped=stopped)
 
 
 def failure_of(store: UploadStore | None, path: Path, **more: Any) -> Failure:
@@ -74,7 +77,7 @@ def test_upload_that_is_too_large_is_not_begun(store: FolderUploadStore, tmp_pat
     assert not (tmp_path / "i0").exists()
 
 
-@pytest.mark.parametrize("url", ["upload:../whole", "upload:", "upload:whole/open", "s3://bucket/key", "upload:a b"])
+@pytest.mark.parametrize("url", ["upload:../whole", "upload:", "upload:whole/open", "upload:a b"])
 def test_row_is_judged_again(store: FolderUploadStore, tmp_path: Path, url: str) -> None:
     failure = failure_of(store, tmp_path / "i0", url=url)
     assert (failure.code, failure.message) == (

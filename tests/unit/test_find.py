@@ -145,8 +145,8 @@ def test_another_s_batch_is_not_there(services: Services) -> None:
         find_task(bob, own)
     with pytest.raises(BatchNotFound):
         change_batch(bob, batch.batch_id, lambda batch: batch)
-    assert bob.records.newest("batch", limit=9) == []
-    assert len(as_seen_by(Caller(name="alice")).records.newest("batch", limit=9)) == 1
+    assert bob.records.newest("batch", limit=9).records == []
+    assert len(as_seen_by(Caller(name="alice")).records.newest("batch", limit=9).records) == 1
     # what is no batch is nobody's
     bob.records.create(Record(kind="setting", record_id="one", body="{}", created_at=NOW))
     assert bob.records.find("setting", "one")

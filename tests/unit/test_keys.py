@@ -50,6 +50,8 @@ def test_two_keys_of_one_name_are_one_caller_who_changes_keys() -> None:
         (f"alice:{ALICE}:rate=-1", "may end in"),
         (f"alice:{ALICE}:rate=", "may end in"),
         (f"alice:{ALICE}:", "may end in"),
+        (f"alice:{ALICE}:user:admin", "entry 1 gives its role or a limit twice"),
+        (f"alice:{ALICE}:rate=1:live=2:rate=1", "entry 1 gives its role or a limit twice"),
         (f"alice:{ALICE},bob:{ALICE}", "lists one key twice"),
         (f"alice:{ALICE},alice:{NEXT}:admin", "all keys named 'alice' must have the same role and limits"),
         (f"alice:{ALICE}:rate=1,alice:{NEXT}", "all keys named 'alice' must have the same role and limits"),

@@ -84,4 +84,4 @@ def test_the_sweep_takes_away_who_is_stale_and_nobody_else(records: SqliteRecord
 
     assert workers.sweep(records, now=NOW + STALE - SECOND) == 0
     assert workers.sweep(records, now=NOW + STALE) == 1
-    assert [record.record_id for record in records.newest(workers.KIND, limit=9)] == ["late.2"]
+    assert [record.record_id for record in records.newest(workers.KIND, limit=9).records] == ["late.2"]

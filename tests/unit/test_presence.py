@@ -76,7 +76,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def seen(records: Records) -> list[Worker]:
-    return [workers.from_record(record) for record in records.newest(workers.KIND, limit=9)]
+    return [workers.from_record(record) for record in records.newest(workers.KIND, limit=9).records]
 
 
 def test_a_worker_is_seen_again_and_again_until_its_end(records: Records) -> None:

@@ -8,7 +8,7 @@ import pytest
 from botocore.stub import Stubber
 
 from core.aws.upload_store import S3UploadStore
-from core.errors import InternalError
+from core.errors import InternalError, ServiceError, ServiceUnavailable
 from core.upload import Received
 
 PLACE = {"Bucket": "bucket", "Key": "uploads/one/file", "UploadId": "transfer"}
@@ -48,18 +48,28 @@ def test_upload_that_is_over_has_no_parts(s3: tuple[S3UploadStore, Stubber]) -> 
     assert store.received("one", "transfer") is None
 
 
-@pytest.mark.parametrize("code", ["AccessDenied", "NoSuchBucket"])
-def test_what_nobody_foresaw_is_our_fault(s3: tuple[S3UploadStore, Stubber], code: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "status", "raised"),
+    [
+        ("AccessDenied", 403, InternalError),
+        ("NoSuchBucket", 404, InternalError),
+        ("SlowDown", 503, ServiceUnavailable),
+        ("InternalError", 500, ServiceUnavailable),
+    ],
+)
+def test_what_passes_says_so_and_all_else_is_our_fault(
+    s3: tuple[S3UploadStore, Stubber], code: str, status: int, raised: type[ServiceError]
+) -> None:
     store, stub = s3
     for call in ("list_parts", "complete_multipart_upload", "create_multipart_upload", "list_objects_v2"):
-        stub.add_client_error(call, code, http_status_code=403)
+        stub.add_client_error(call, code, http_status_code=status)
     for use in (
         lambda: store.received("one", "transfer"),
         lambda: store.finish("one", "transfer", PARTS),
         lambda: store.begin("one"),
         lambda: store.size("one"),
     ):
-        with pytest.raises(InternalError):
+        with pytest.raises(raised, match="The upload could not be"):
             use()
 
 

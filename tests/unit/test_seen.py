@@ -9,7 +9,7 @@ import pytest
 from core import moves
 from core.errors import PermissionDenied, TaskNotFound, TooManyRequests
 from core.execute import execute
-from core.ports import Services
+from core.ports import Position, Services
 from core.seen import ANYBODY, STRANGER, Caller, SeenTasks
 from core.task import Status, Task
 from support.builders import NOW, a_task, task_in
@@ -98,6 +98,17 @@ def test_a_page_passes_over_the_tasks_of_others(services: Services) -> None:
     own = [task.task_id for task in reversed(tasks) if task.key_name == "bob"]
     assert [[task.task_id for task in page.tasks] for page in (first, second)] == [own[:3], own[3:]]
     assert second.next is None
+
+
+def test_one_task_among_those_of_others_is_found_by_who_asks_for_one(services: Services) -> None:
+    services.store.create(a_task(key_name="bob", created_at=NOW))
+    own = services.store.create(a_task(key_name="bob", created_at=NOW + timedelta(seconds=1)))
+    for number in range(60):
+        services.store.create(a_task(key_name="alice", created_at=NOW + timedelta(seconds=2 + number)))
+
+    page = seen(services, Caller(name="bob")).page(limit=1)
+
+    assert (page.tasks, page.next) == ([own], Position.of(own))
 
 
 def test_how_all_tasks_stand_is_for_those_who_see_them_all(services: Services) -> None:

@@ -1,6 +1,6 @@
 """The list of tasks, those of batches without a row among them: real stores, and workers that come at any moment."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -21,7 +21,7 @@ from core.errors import InternalError, TaskExists
 from core.find import find_task
 from core.local.record_store import SqliteRecordStore
 from core.local.task_store import SqliteTaskStore
-from core.ports import Page, Position, Record, RecordStore, Services
+from core.ports import Newest, Page, Position, RecordStore, Services
 from core.seen import Caller, SeenRecords, SeenTasks
 from core.task import Status, Task
 from core.task_list import list_batch, list_tasks
@@ -268,6 +268,19 @@ def test_a_key_lists_its_own_batches_however_many_others_there_are(services: Ser
     assert listed(seen(services, Caller(name="carol"))) == []
 
 
+def test_a_page_looks_at_so_many_batches_also_of_others(services: Services) -> None:
+    own = a_batch(services, 2, second=-1, key_name="bob")
+    for second in range(5):
+        a_batch(services, 2, second=second, key_name="alice")
+    watched: Any = Watched(services.records)
+    bobs = seen(replace(services, records=watched), Caller(name="bob"))
+
+    found = list(pages(partial(list_tasks, bobs, most_batches=2), limit=10))
+
+    assert [page.tasks for page in found] == [[], [], [own.task(1, source(1)), own.task(0, source(0))], []]
+    assert watched.read == [2, 2, 2, 0]
+
+
 @dataclass
 class Watched:
     """Records, and how many were read by each question."""
@@ -275,9 +288,9 @@ class Watched:
     records: RecordStore
     read: list[int] = field(default_factory=list)
 
-    def newest(self, kind: str, **wanted: Any) -> Sequence[Record]:
+    def newest(self, kind: str, **wanted: Any) -> Newest:
         found = self.records.newest(kind, **wanted)
-        self.read.append(len(found))
+        self.read.append(len(found.records))
         return found
 
 

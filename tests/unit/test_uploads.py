@@ -10,12 +10,20 @@ from pathlib import Path
 import pytest
 
 from core import moves, uploads
-from core.errors import FileTooLarge, InvalidArgument, UploadIncomplete, UploadNotFound
+from core.errors import (
+    FileTooLarge,
+    InvalidArgument,
+    RecordChanged,
+    ServiceUnavailable,
+    TooManyRequests,
+    UploadIncomplete,
+    UploadNotFound,
+)
 from core.local.object_store import FolderObjectStore
 from core.local.record_store import SqliteRecordStore
 from core.local.task_store import SqliteTaskStore
 from core.local.upload_store import FolderUploadStore
-from core.ports import InputGone, Services
+from core.ports import InputGone, Record, Services
 from core.preview import preview
 from core.register import Registration, register
 from core.seen import ANYBODY, Caller
@@ -47,9 +55,9 @@ def services(tmp_path: Path) -> Iterator[Services]:
     records.close()
 
 
-def of(services: Services, caller: Caller = ANYBODY, ttl: timedelta = TTL) -> Uploads:
+def of(services: Services, caller: Caller = ANYBODY, ttl: timedelta = TTL, most_open: int = 0) -> Uploads:
     assert services.uploads
-    return Uploads(records=services.records, store=services.uploads, caller=caller, ttl=ttl)
+    return Uploads(records=services.records, store=services.uploads, caller=caller, ttl=ttl, most_open=most_open)
 
 
 def begun(mine: Uploads, *, size_bytes: int = 5, now: datetime = NOW) -> Upload:
@@ -243,6 +251,112 @@ def test_other_keys_do_not_see_it_and_admins_do(services: Services) -> None:
     assert theirs.fault("one", now=NOW) == of(services).fault("none", now=NOW)
     assert of(services, Caller(name="root", admin=True)).get("one", now=NOW) == upload
     assert of(services, alice).get("one", now=NOW) == upload
+
+
+# How many are open
+
+
+def begun_as(mine: Uploads, upload_id: str, *, now: datetime = NOW) -> Upload:
+    return mine.begin("a.mp4", 5, upload_id=upload_id, most_bytes=5, now=now)
+
+
+@pytest.mark.parametrize("end", ["complete", "delete", "expire"])
+def test_caller_has_so_many_uploads_open_until_one_ends(services: Services, end: str) -> None:
+    mine = of(services, Caller(name="alice"), most_open=2)
+    first = begun_as(mine, "one")
+    begun_as(mine, "two", now=NOW + SECOND)
+    later = NOW + 2 * SECOND
+
+    with pytest.raises(TooManyRequests) as refused:
+        begun_as(mine, "three", now=later)
+    assert refused.value.details == {"upload_ids": ["one", "two"], "most_open_uploads": 2, "retry_after_seconds": 10}
+    assert refused.value.message.startswith("2 uploads are open, which is all that one caller may have: complete or")
+    assert services.records.find("upload", "three") is None
+    assert begun_as(of(services, Caller(name="bob"), most_open=2), "bobs", now=later)
+    assert begun_as(of(services, ANYBODY, most_open=2), "anybodys", now=later)
+
+    if end == "complete":
+        send(services, first, 1)
+        mine.complete("one", now=later)
+    elif end == "delete":
+        mine.delete("one", now=later)
+    else:
+        later = NOW + TTL
+    assert begun_as(mine, "three", now=later)
+    with pytest.raises(TooManyRequests) as again:
+        begun_as(mine, "four", now=later)
+    assert again.value.details["upload_ids"] == ["two", "three"]
+
+
+def test_of_many_begun_at_once_as_many_are_open_as_may_and_none_has_to_wait_for_its_turn(
+    services: Services, tmp_path: Path
+) -> None:
+    records = Counting(tmp_path / "tasks.db")
+    mine = replace(of(services, most_open=20), records=records)
+
+    def begin(number: int) -> bool:
+        with contextlib.suppress(TooManyRequests):
+            begun_as(mine, f"u-{number}")
+            return True
+        return False
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(begin, range(30))) == 20
+    assert records.written == 20  # none was written in vain, and had to be again
+    records.close()
+
+
+def test_upload_that_came_to_nothing_is_not_counted_for_long(services: Services, tmp_path: Path) -> None:
+    mine = of(services, most_open=1)
+    records = Troubled(tmp_path / "tasks.db", "upload", ServiceUnavailable())
+    with pytest.raises(ServiceUnavailable):
+        begun_as(replace(mine, records=records), "lost")
+    records.close()
+    assert list((tmp_path / "uploads").iterdir()) == []
+
+    with pytest.raises(TooManyRequests):  # it could be about to come
+        begun_as(mine, "one")
+    assert begun_as(mine, "one", now=NOW + timedelta(minutes=1))
+
+
+@pytest.mark.parametrize(("times", "admitted"), [(9, True), (10, False)])
+def test_list_that_others_write_at_the_same_moment_is_read_again(
+    services: Services, tmp_path: Path, times: int, admitted: bool
+) -> None:
+    records = Troubled(tmp_path / "tasks.db", "openuploads", RecordChanged(), times=times)
+    with contextlib.nullcontext() if admitted else pytest.raises(TooManyRequests, match="begin this one again"):
+        begun_as(replace(of(services, most_open=1), records=records), "one")
+    records.close()
+
+
+class Counting(SqliteRecordStore):
+    """Knows how often a list was to be written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.written = 0
+
+    def create(self, record: Record) -> Record:
+        self.written += record.kind == "openuploads"
+        return super().create(record)
+
+    def replace(self, new: Record, previous: Record) -> Record:
+        self.written += new.kind == "openuploads"
+        return super().replace(new, previous)
+
+
+class Troubled(SqliteRecordStore):
+    """Creates a record of one kind only when it has failed so often."""
+
+    def __init__(self, path: Path, kind: str, error: Exception, *, times: int = 1) -> None:
+        super().__init__(path)
+        self.kind, self.error, self.times = kind, error, times
+
+    def create(self, record: Record) -> Record:
+        if record.kind == self.kind and self.times:
+            self.times -= 1
+            raise self.error
+        return super().create(record)
 
 
 # As inputs

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from core.aws import client as clients
-from core.errors import InternalError
+from core.aws.trouble import AwsError, Trouble, trouble
+from core.errors import InternalError, ServiceUnavailable
 from core.ports import StoredObject
 
 if TYPE_CHECKING:
@@ -165,4 +166,6 @@ def translated(message: str, *others: type[Exception]) -> Iterator[None]:
     except expected as error:
         # What S3 calls it tells whoever has set up the bucket what is wrong with it.
         named = {"reason": error.response["Error"]["Code"]} if isinstance(error, ClientError) else {}
+        if isinstance(error, AwsError) and trouble(error) is not Trouble.REFUSED:
+            raise ServiceUnavailable(f"{message} Send the request again later.", details=named) from error
         raise InternalError(message, details=named) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core.aws.table import Item, Table, translated
 from core.aws.task_store import INDEX, LIST_INDEX
 from core.errors import RecordChanged
-from core.ports import Position, Record
+from core.ports import Newest, Position, Record
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -45,18 +45,17 @@ class DynamoRecordStore:
         found = self._found(INDEX, condition, values, limit=limit)
         return [record for record in found if record.due_at and record.due_at <= before]
 
-    def newest(
-        self, kind: str, *, limit: int, below: Position | None = None, since: datetime | None = None
-    ) -> Sequence[Record]:
+    def newest(self, kind: str, *, limit: int, below: Position | None = None, since: datetime | None = None) -> Newest:
         # An index key takes one range, whose ends are both in it; nothing stands at the upper one but `below` itself.
         condition = "listed_shard = :shard AND listed_at BETWEEN :since AND :below"
         below_at = _listed_at(below.created_at, below.task_id) if below else _TOP
         since_at = _listed_at(since, "") if since else "0"
         if since_at > below_at:  # DynamoDB refuses an empty range
-            return []
+            return Newest([], None)
         values = {":shard": {"S": _shard(kind)}, ":below": {"S": below_at}, ":since": {"S": since_at}}
         found = self._found(LIST_INDEX, condition, values, limit=limit + 1, ScanIndexForward=False)
-        return [record for record in found if _listed_at(record.created_at, record.record_id) < below_at][:limit]
+        below_it = [record for record in found if _listed_at(record.created_at, record.record_id) < below_at]
+        return Newest.of(below_it[:limit], limit=limit)
 
     def _put(self, record: Record, *, previous: int | None) -> Record:
         if self._table.put(_item(record), previous=previous) is not None:

@@ -43,5 +43,6 @@ def trouble(error: BotoCoreError | ClientError) -> Trouble:
     code, status = error.response["Error"].get("Code", ""), error.response["ResponseMetadata"]["HTTPStatusCode"]
     if code in _BUSY or status == 429:
         return Trouble.BUSY
-    unreadable = code.isdigit()  # boto3 puts the status for a code that it did not find
+    # boto3 puts the status for a code that it did not find; an answer to HEAD has none.
+    unreadable = code.isdigit() and not error.operation_name.startswith("Head")
     return Trouble.SILENT if code in _SILENT or unreadable or status >= 500 else Trouble.REFUSED

@@ -10,6 +10,7 @@ from typing import Literal
 Role = Literal["input", "output"]
 
 MAX_CHARACTERS = 120
+MAX_OUTPUT_BYTES = 240  # in UTF-8: a file's name has at most 255, and ffmpeg adds numbers and endings of its own
 PUNCTUATION = frozenset(" ._()+@-–'’!,&#=~[]{}$^;")  # each tried on ffmpeg as an output and in a playlist
 # A counter (%d, %03d) or a variant (%v). Nothing else after a percent sign: %s and the like mean the clock.
 PATTERN = re.compile(r"%(?:0?\d{0,2}d|v)")
@@ -24,6 +25,8 @@ def fault(name: str, role: Role) -> str | None:
         return "is empty."
     if len(name) > MAX_CHARACTERS:
         return f"is longer than {MAX_CHARACTERS} characters."
+    if role == "output" and len(name.encode(errors="replace")) > MAX_OUTPUT_BYTES:
+        return f"is longer than {MAX_OUTPUT_BYTES} bytes in UTF-8."
     if name[0] in "-. " or name[-1] in ". ":
         return "begins with a dash, a dot or a space, or ends in a dot or a space."
     if unicodedata.normalize("NFC", name) != name:

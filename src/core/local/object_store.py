@@ -21,6 +21,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from core.errors import InternalError, InvalidArgument
+from core.local import disk
 from core.ports import StoredObject
 
 _SECRET_BYTES = 32
@@ -216,8 +217,8 @@ def _place(source: Path, folder: Path, name: str, *, on_piece: Callable[[], None
         target = folder / uuid4().hex
         _link_or_copy(source, target, on_piece=on_piece)
     with _undone_by_errors(target):
-        _sync(target)
-        _sync(folder)
+        disk.sync(target)
+        disk.sync(folder)
     return target
 
 
@@ -282,7 +283,7 @@ def _write_note(path: Path, note: dict[str, Any]) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    _sync(path.parent)
+    disk.sync(path.parent)
 
 
 def _write_synced(path: Path, content: bytes, *, mode: int) -> None:
@@ -290,11 +291,3 @@ def _write_synced(path: Path, content: bytes, *, mode: int) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

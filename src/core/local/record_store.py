@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.errors import RecordChanged
 from core.local.database import Database
-from core.ports import Position, Record
+from core.ports import Newest, Position, Record
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
@@ -70,15 +70,15 @@ class SqliteRecordStore:
     def due(self, kind: str, before: datetime, *, limit: int) -> Sequence[Record]:
         return self._select("kind = ? AND due_at <= ? ORDER BY due_at LIMIT ?", kind, _text(before), limit)
 
-    def newest(
-        self, kind: str, *, limit: int, below: Position | None = None, since: datetime | None = None
-    ) -> Sequence[Record]:
+    def newest(self, kind: str, *, limit: int, below: Position | None = None, since: datetime | None = None) -> Newest:
         below = below or _TOP
         where = (
             "kind = ? AND (created_at, record_id) < (?, ?) AND created_at >= ?"
             " ORDER BY created_at DESC, record_id DESC LIMIT ?"
         )
-        return self._select(where, kind, _text(below.created_at), below.task_id, _text(since) if since else "", limit)
+        least = _text(since) if since else ""
+        found = self._select(where, kind, _text(below.created_at), below.task_id, least, limit)
+        return Newest.of(found, limit=limit)
 
     def close(self) -> None:
         """Close what is open; the store can be used again."""

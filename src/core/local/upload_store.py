@@ -17,21 +17,36 @@ from pathlib import Path
 from uuid import uuid4
 
 from core.errors import InternalError, InvalidArgument, NotFound, ServiceUnavailable
+from core.local import disk
 from core.ports import InputGone, InputTooLarge
 from core.upload import Part, Received
 
 _PIECE_BYTES = 16 * 1024**2
+_DRAFT = ".draft"
+SPARE_BYTES = 1024**3  # of the disk, which uploads leave to the tasks: to the record of them first
 NO_LINK = "This link does not work, or no longer: GET the upload for fresh ones."
 
 
 class FolderUploadStore:
-    """The UploadStore of one machine, under `root`; links start with `base_url` and are signed with `secret`."""
+    """The UploadStore of one machine, under `root`; links start with `base_url` and are signed with `secret`.
 
-    def __init__(self, root: Path, *, base_url: str, secret: bytes, clock: Callable[[], float] = time.time) -> None:
+    No part is taken that would leave less than SPARE_BYTES of the disk free.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        base_url: str,
+        secret: bytes,
+        clock: Callable[[], float] = time.time,
+        free_bytes: Callable[[Path], int] = disk.free_bytes,
+    ) -> None:
         self._root = root
         self._base_url = base_url.rstrip("/")
         self._secret = secret
         self._clock = clock
+        self._free_bytes = free_bytes
 
     def begin(self, upload_id: str) -> str:
         try:
@@ -48,13 +63,14 @@ class FolderUploadStore:
     def take(self, token: str, upload_id: str, number: int) -> "Draft":
         """The place for the part that `/uploads/{token}/{upload_id}/{number}` stands for.
 
-        Raises NotFound when the link is forged or expired, or the upload takes no parts any more.
+        Raises NotFound when the link is forged or expired, or the upload takes no parts any more, and
+        ServiceUnavailable when the disk has no room for it.
         """
         expires, size_bytes, signature = _read(token)
         wanted = self._signature(upload_id, Part(number, size_bytes), expires)
         if not hmac.compare_digest(signature.encode(errors="replace"), wanted.encode()) or expires <= self._clock():
             raise NotFound(NO_LINK)
-        return Draft(self._open(upload_id), Part(number, size_bytes))
+        return Draft(self._open(upload_id), Part(number, size_bytes), free_bytes=self._free_bytes)
 
     def received(self, upload_id: str, transfer: str) -> Mapping[int, Received] | None:
         try:
@@ -65,9 +81,12 @@ class FolderUploadStore:
             raise InternalError("The upload could not be read.") from error
 
     def finish(self, upload_id: str, transfer: str, parts: Mapping[int, Received]) -> bool:
+        whole = self._whole(upload_id)
         try:
-            self._open(upload_id).rename(self._whole(upload_id))
-            _sync(self._root / upload_id)
+            self._open(upload_id).rename(whole)
+            disk.sync(whole.parent)
+            for draft in whole.glob(f"*{_DRAFT}"):  # of parts that broke off, or come once more and are not taken
+                draft.unlink(missing_ok=True)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -91,6 +110,7 @@ class FolderUploadStore:
         if size > max_bytes:
             raise InputTooLarge
         on_piece()
+        path.unlink(missing_ok=True)  # it may be a link to this very part, which writing would destroy
         if len(parts) > 1 or not _linked(parts[0], path):
             _put_together(parts, path, on_piece=on_piece)
         return size
@@ -119,15 +139,15 @@ class FolderUploadStore:
 class Draft:
     """A part on its way to the disk: it is there from `keep` on, and nothing of it before."""
 
-    def __init__(self, folder: Path, part: Part) -> None:
+    def __init__(self, folder: Path, part: Part, *, free_bytes: Callable[[Path], int]) -> None:
         self._target = folder / f"{part.number:05}"
-        self._path = folder / f"{uuid4().hex}.draft"
+        self._path = folder / f"{uuid4().hex}{_DRAFT}"
         self._size_bytes = part.size_bytes
+        self._free_bytes = free_bytes
         self._written = 0
         try:
+            self._check_room()
             self._file = self._path.open("xb", buffering=0)
-        except FileNotFoundError as error:
-            raise NotFound(NO_LINK) from error
         except OSError as error:
             raise _in_words(error) from error
 
@@ -140,11 +160,12 @@ class Draft:
             raise InvalidArgument(message, details={"field": "body", "size_bytes": self._size_bytes})
 
     def write(self, piece: bytes | bytearray) -> None:
-        """Raises InvalidArgument for more than the part has."""
+        """Raises InvalidArgument for more than the part has; NotFound, ServiceUnavailable as `take` does."""
         self._written += len(piece)
         if self._written > self._size_bytes:
             self.announce(self._written)
         try:
+            self._check_room()
             if self._file.write(piece) != len(piece):  # a full disk takes what fits
                 raise OSError(errno.ENOSPC, "short write")
         except OSError as error:
@@ -157,9 +178,7 @@ class Draft:
             os.fsync(self._file.fileno())
             self._path.chmod(0o444)  # a worker may link to it
             self._path.replace(self._target)
-            _sync(self._target.parent)
-        except FileNotFoundError as error:
-            raise NotFound(NO_LINK) from error
+            disk.sync(self._target.parent)
         except OSError as error:
             raise _in_words(error) from error
 
@@ -167,6 +186,11 @@ class Draft:
         """Leave nothing but what was kept."""
         self._file.close()
         self._path.unlink(missing_ok=True)
+
+    def _check_room(self) -> None:
+        """Raises OSError when there is none for what is still to come."""
+        if self._free_bytes(self._target.parent) < self._size_bytes - self._written + SPARE_BYTES:
+            raise OSError(errno.ENOSPC, "no room to spare")
 
 
 def _read(token: str) -> tuple[int, int, str]:
@@ -179,7 +203,7 @@ def _read(token: str) -> tuple[int, int, str]:
 
 
 def _parts(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix != ".draft")
+    return sorted(path for path in folder.iterdir() if path.suffix != _DRAFT)
 
 
 def _linked(part: Path, path: Path) -> bool:
@@ -198,15 +222,9 @@ def _put_together(parts: list[Path], path: Path, *, on_piece: Callable[[], None]
                     on_piece()
 
 
-def _in_words(error: OSError) -> ServiceUnavailable | InternalError:
+def _in_words(error: OSError) -> NotFound | ServiceUnavailable | InternalError:
+    if isinstance(error, FileNotFoundError):  # the upload is over
+        return NotFound(NO_LINK)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ServiceUnavailable("The disk of this service is full: send the part again when there is room.")
+        return ServiceUnavailable("The disk of this service has no room for this part: send it again when there is.")
     return InternalError("The part could not be stored.")
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

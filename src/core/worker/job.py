@@ -36,7 +36,6 @@ from core.worker import (
     collect,
     fetch,
     fetch_object,
-    fetch_upload,
     planned,
     presence,
     process,
@@ -368,10 +367,8 @@ def _fetched(
     worker: Worker, http: fetch.Client, source: fetch.Source, path: Path, *, stopped: Callable[[], bool]
 ) -> None:
     services, policy, most = worker.services, worker.settings.url_policy, worker.settings.max_input_bytes
-    if source.url.startswith(urls.UPLOAD):
-        fetch_upload.fetch_upload(services.uploads, source, path, max_bytes=most, stopped=stopped)
-    elif source.url.startswith(fetch_object.SCHEMES):
-        places = fetch_object.Places(services.inputs, services.folders)
+    if source.url.startswith(fetch_object.SCHEMES):
+        places = fetch_object.Places(services.inputs, services.folders, services.uploads)
         fetch_object.fetch_object(places, source, path, policy=policy, max_bytes=most, stopped=stopped)
     else:
         fetch.fetch(http, source, path, stopped=stopped)

@@ -101,12 +101,13 @@ def create_app(
     )
     errors.install(app)
     routes.install(app, operations)
+    # As the application's own: of an included router, errors.py does not learn which methods a path takes.
     if open_link:
-        app.include_router(files.router(open_link))
+        app.router.routes += files.router(open_link).routes
     if metrics:
-        app.include_router(metrics.router())
+        app.router.routes += metrics.router().routes
     if take_part:
-        app.include_router(uploads.router(take_part, settings.upload_origins))
+        app.router.routes += uploads.router(take_part, settings.upload_origins).routes
     # The last one added is the outermost.
     app.add_middleware(BodyLimit)
     app.add_middleware(sign_in.SignIn, settings=settings, clock=clock)

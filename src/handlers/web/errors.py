@@ -113,6 +113,13 @@ def answer(error: errors.ServiceError, *, headers: Mapping[str, str] | None = No
     )
 
 
+def logged(error: errors.ServiceError, *, headers: Mapping[str, str] | None = None) -> Response:
+    """The response for an error; what is not the caller's doing is in the log, as its answer says."""
+    if STATUS.get(type(error), 500) >= 500:
+        log.error("request failed", extra={"action": "request", "error_code": error.code}, exc_info=error)
+    return answer(error, headers=headers)
+
+
 def _retry_after(error: errors.ServiceError) -> dict[str, str]:
     later = errors.TooManyRequests | errors.ServiceUnavailable | errors.DispatchUnavailable
     seconds = error.details.get("retry_after_seconds", RETRY_AFTER_SECONDS if isinstance(error, later) else None)
@@ -121,9 +128,7 @@ def _retry_after(error: errors.ServiceError) -> dict[str, str]:
 
 async def _on_service_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, errors.ServiceError)
-    if STATUS.get(type(error), 500) >= 500:
-        log.error("request failed", extra={"action": "request", "error_code": error.code}, exc_info=error)
-    return answer(error)
+    return logged(error)
 
 
 async def _on_invalid_request(_: Request, error: Exception) -> Response:

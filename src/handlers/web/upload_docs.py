@@ -5,7 +5,7 @@ from typing import Any
 from starlette.responses import Response
 
 from handlers.web import upload_examples, uploads
-from handlers.web.answers import CORRELATION, STORED, answer, error
+from handlers.web.answers import CORRELATION, LATER, STORED, answer, error
 
 TAG = {"name": "Uploads", "description": "Files that are sent past the API, to be inputs of tasks."}
 _UNKNOWN = error("There is no such upload, or not any more.", "UPLOAD_NOT_FOUND")
@@ -33,6 +33,12 @@ UPLOAD: dict[str, Any] = {
         ),
         415: error("The body is not declared as JSON.", "UNSUPPORTED_MEDIA_TYPE"),
         **STORED,
+        429: error(
+            "There is too much to do at the moment; or the caller has as many uploads open as it may, and "
+            "`details.upload_ids` names some that it can complete or delete.",
+            "TOO_MANY_REQUESTS",
+            headers=LATER,
+        ),
     },
     "openapi_extra": {
         "requestBody": {

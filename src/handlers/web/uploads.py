@@ -97,7 +97,8 @@ class UploadOperations:
         store = self.services.uploads
         assert store  # every wiring has one
         ttl = timedelta(hours=self.settings.upload_ttl_hours)
-        return Uploads(records=self.services.records, store=store, caller=caller, ttl=ttl)
+        most_open = self.settings.max_open_uploads_per_key
+        return Uploads(records=self.services.records, store=store, caller=caller, ttl=ttl, most_open=most_open)
 
     def _shown(
         self, uploads: Uploads, upload: domain.Upload, status: int, headers: dict[str, str] | None = None
@@ -154,7 +155,7 @@ def router(take_part: TakePart, origins: Collection[str]) -> APIRouter:
         try:
             await _taken(take_part, token, _checked(upload_id), number, request)
         except ServiceError as error:
-            return errors.answer(error, headers=allowed)
+            return errors.logged(error, headers=allowed)
         return Response(headers=allowed)
 
     async def ask(request: Request) -> Response:
