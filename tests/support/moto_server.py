@@ -4,14 +4,15 @@
 infra/template.yaml creates: the table, the bucket, the queue and the job definition.
 """
 
+import io
 import json
 import os
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
 import boto3
@@ -19,6 +20,9 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from core.aws.dispatcher import Place
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 REGION: Final = "eu-central-1"
 TABLE = "tasks"
@@ -163,11 +167,26 @@ class _Quiet(WSGIRequestHandler):
         pass
 
 
+class _Atomic:
+    """One request to DynamoDB at a time: moto looks at a condition and then writes, and another may come between."""
+
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if not environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB"):
+            return self._app(environ, start_response)
+        # read before it is its turn: a client that stalls holds up nobody
+        environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
+        with self._lock:
+            return self._app(environ, start_response)
+
+
 @contextmanager
 def running() -> Iterator[Moto]:
-    server = make_server(
-        "127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True, request_handler=_Quiet
-    )
+    app = _Atomic(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     moto = Moto(url=f"http://127.0.0.1:{server.server_port}")
