@@ -41,20 +41,13 @@ least = 32
 most = 64
 """
 
-# Preset, source, output; then what the source lacks.
-LACKS = (
-    ("web-mp4-720p", SONG, "o.mp4", "video"),
-    ("thumbnail", SONG, "o.jpg", "video"),
-    ("audio-mp3", ODD, "o.mp3", "sound"),
-)
-
 Facts = tuple[str, ...]
 H264_AAC: Facts = ("h264", "yuv420p", "aac", "stereo")
 
 # Preset, parameters, source, output; then its container, size, streams and seconds.
 PRESETS: Mapping[str, tuple[Any, ...]] = {
     "web 480p, scaled down": ("web-mp4-480p", {"quality": "small"}, LARGE, "o.mp4", "mp4", (854, 480), H264_AAC, 5.31),
-    "web 480p, not up": ("web-mp4-480p", {}, SMALL, "o.mp4", "mp4", (320, 180), H264_AAC, 1.5),
+    "web 480p, interlaced": ("web-mp4-480p", {}, TV, "o.mp4", "mp4", (360, 288), ("h264", "yuv420p"), 0.8),
     "web 480p, on its side": ("web-mp4-480p", {}, ODD, "o.m4v", "mov", (180, 320), ("h264", "yuv420p"), 1.0),
     "web 720p": ("web-mp4-720p", {"audio_bitrate": 64000}, SMALL, "o.mp4", "mp4", (320, 180), H264_AAC, 1.5),
     "web 1080p": ("web-mp4-1080p", {"quality": "high"}, SMALL, "o.mp4", "mp4", (320, 180), H264_AAC, 1.5),
@@ -73,16 +66,11 @@ PRESETS: Mapping[str, tuple[Any, ...]] = {
                          ("gif", "bgra"), 0.5),
     # PyAV, which looks into what comes out, knows of animated WebP no more than that it is there.
     "webp": ("animated-webp", {"duration": 0.5}, SMALL, "o.webp", "webp_pipe", None, ("webp",), None),
-    "thumbnail": ("thumbnail", {"at": 0.4}, SMALL, "o.jpg", "image2", (320, 180), ("mjpeg", "yuvj420p"), None),
+    "thumbnail": ("thumbnail", {"at": 0.4}, TV, "o.jpg", "image2", (512, 288), ("mjpeg", "yuvj420p"), None),
     "thumbnail, png": ("thumbnail", {"width": 64}, ODD, "o.png", "png_pipe", (64, 114), ("png", "rgb24"), None),
     "contact sheet": ("contact-sheet", {"every": 1, "columns": 2, "rows": 2}, SMALL, "o.jpg", "image2",
                       (2 * 320 + 12, 2 * 180 + 12), ("mjpeg", "yuvj420p"), None),
-    "web 480p, interlaced": ("web-mp4-480p", {}, TV, "o.mp4", "mp4", (360, 288), ("h264", "yuv420p"), 0.8),
-    "thumbnail, as it is shown": ("thumbnail", {}, TV, "o.jpg", "image2", (512, 288), ("mjpeg", "yuvj420p"), None),
-    "gif, as it is shown": ("gif", {"duration": 0.1, "width": 128}, TV, "o.gif", "gif", (128, 72),
-                            ("gif", "bgra"), None),
     "gif, one picture": ("gif", {}, FLASH, "o.gif", "gif", (320, 180), ("gif", "bgra"), None),
-    "webp, one picture": ("animated-webp", {}, FLASH, "o.webp", "webp_pipe", (320, 180), ("webp", "yuv420p"), None),
     "the operator's own": ("tiny", {"width": 32}, SMALL, "o.mkv", "matroska", (32, 18), ("h264", "yuv420p"), 1.5),
     "hls": ("hls-720p", {"segment_seconds": 1}, SMALL, "o.m3u8", None, None, None, None),
 }  # fmt: skip
@@ -156,7 +144,7 @@ def tasks(service: Service, media: Path) -> Iterator[dict[tuple[str, str], str]]
             ("preset", name): registered({"preset": row[0], "parameters": row[1]}, row[2], row[3])
             for name, row in PRESETS.items()
         }
-        ids |= {("lack", preset): registered({"preset": preset}, name, output) for preset, name, output, _ in LACKS}
+        ids["preset", "web, of a song"] = registered({"preset": "web-mp4-720p"}, SONG, "o.mp4")
         ids |= {("options", name): registered({"options": row[0]}, *row[1:3]) for name, row in OPTIONS.items()}
         yield ids
 
@@ -223,13 +211,10 @@ def test_hls_plays_to_its_end_and_each_segment_begins_anew(
     assert footage.played_seconds(str(tmp_path / "o1.ts")) == pytest.approx(0.5, abs=0.15)
 
 
-@pytest.mark.parametrize(("preset", "source", "lack"), [(row[0], row[1], row[3]) for row in LACKS])
-def test_a_source_without_what_the_preset_takes_is_told_so(
-    service: Service, tasks: dict[tuple[str, str], str], preset: str, source: str, lack: str
-) -> None:
-    error = service.ended(tasks["lack", preset])["error"]
+def test_a_song_with_a_cover_is_no_film(service: Service, tasks: dict[tuple[str, str], str]) -> None:
+    error = service.ended(tasks["preset", "web, of a song"])["error"]
     assert (error["code"], error["retryable"]) == ("MEDIA_INVALID", False)
-    assert error["message"] == f"The input {source} has no {lack}, which the preset {preset} needs."
+    assert error["message"] == "The input song.mp3 has no video, which the preset web-mp4-720p needs."
 
 
 def test_fields_become_whole_pictures(

@@ -51,7 +51,6 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "tone.wav": ("-f", "lavfi", "-i", "sine=d=4:f=440:sample_rate=44100", "-af", "volume=-12dB"),
     "silence.wav": ("-f", "lavfi", "-i", "anullsrc=d=1"),
     "soundless.mp4": (*_CLIP, "0.5", "-an", "-c", "copy"),
-    "instant.mp4": (*_CLIP, "0.2", "-vf", "scale=98:54", *_X264, "-an"),
     "long.mkv": ("-f", "lavfi", "-i", "testsrc2=d=95:r=2:s=192x108", *_X264),
 }
 TURNED = "turned.mp4"  # 720x1280 as it is stored, and 1280x720 as it is shown
@@ -80,7 +79,6 @@ TASKS: Mapping[str, tuple[str, dict[str, Any], str, str]] = {
     "no sound to correct": ("loudness", {}, "soundless.mp4", "o.mp4"),
     "no picture to show": ("sprite", {}, "tone.wav", "s.jpg"),
     "no picture to climb": ("hls-ladder", {}, "tone.wav", "m.m3u8"),
-    "no ladder of an instant": ("hls-ladder", {}, "instant.mp4", "m.m3u8"),
     "no length": ("sprite", {}, "raw.h264", "s.jpg"),
 }
 
@@ -386,10 +384,6 @@ def _apart(one: bytes, other: bytes) -> float:
         ("no sound to correct", "The input soundless.mp4 has no sound, which the preset loudness needs."),
         ("no picture to show", "The input tone.wav has no video, which the preset sprite needs."),
         ("no picture to climb", "The input tone.wav has no video, which the preset hls-ladder needs."),
-        (
-            "no ladder of an instant",
-            "The input instant.mp4 does not last half a second, which the preset hls-ladder needs.",
-        ),
         ("no length", "The input raw.h264 does not tell how long it is, which the preset sprite needs."),
     ],
 )
