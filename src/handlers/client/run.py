@@ -194,7 +194,8 @@ def _place(name: str, targets: Mapping[str, Path]) -> Path | None:
     for pattern, target in targets.items():
         numbered = _numbered(pattern)
         if numbered and (found := numbered.fullmatch(name)):
-            return target.with_name(_NUMBER.sub(found[1], target.name, count=1))
+            numbered_name = _NUMBER.sub(found[1], target.name, count=1)
+            return target.with_name(name if numbered_name == target.name else numbered_name)
     return None
 
 
