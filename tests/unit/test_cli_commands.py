@@ -15,7 +15,7 @@ import pytest
 
 from handlers import cli
 from handlers.client import config, private
-from handlers.client.faults import Fault, Refused, TaskFailed, Unreachable, Usage
+from handlers.client.faults import Fault, Interrupted, Refused, TaskFailed, Unreachable, Usage
 from handlers.client.signals import _ENDING
 from support import api_server, client, signed_in
 from support.answering import answering
@@ -399,6 +399,16 @@ def test_server_with_a_user_name_is_refused_without_showing_it() -> None:
         config.base_url("https://me:secret@a.example")
 
     assert "secret" not in refused.value.message
+
+
+def test_hangup_is_politely_answered_though_it_comes_twice(call: Call) -> None:
+    call("completion", "bash")  # installs the handlers, which the fixture takes away
+
+    with pytest.raises(Interrupted) as first:
+        signal.raise_signal(signal.SIGHUP)
+
+    assert (first.value.number, signal.getsignal(signal.SIGHUP)) == (signal.SIGHUP, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, signal.default_int_handler)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
