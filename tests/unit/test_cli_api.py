@@ -69,7 +69,7 @@ def test_too_many_requests_are_made_when_the_service_says() -> None:
     with answering(busy, busy, OK) as (url, got), client.api(url) as (api, said):
         assert listed(api) == []
 
-    assert (len(got), said) == (3, ["Wait a little. Trying again for 120 s."])
+    assert (len(got), said) == (3, ["Wait a little. Trying again."])
 
 
 def test_gateway_that_does_not_know_its_service_is_waited_for_once_there_was_one() -> None:

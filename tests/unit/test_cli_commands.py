@@ -15,7 +15,7 @@ import pytest
 
 from handlers import cli
 from handlers.client import config, private
-from handlers.client.faults import Fault, Refused, TaskFailed, Unreachable, Usage
+from handlers.client.faults import Fault, Interrupted, Refused, TaskFailed, Unreachable, Usage
 from handlers.client.signals import _ENDING
 from support import api_server, client, signed_in
 from support.answering import answering
@@ -126,6 +126,16 @@ def test_result_is_stored_under_its_own_name_or_another(api: Api, call: Call) ->
     assert call("result", task_id, "--link")[1].startswith("http://127.0.0.1")
 
 
+def test_result_goes_into_this_folder_whatever_the_service_calls_it(call: Call, tmp_path: Path) -> None:
+    made = {"filename": "o.mp4", "url": "http://127.0.0.1:1/o.mp4", "size_bytes": 1, "sha256": ""}
+    shown = {"task_id": "t", "status": "completed", "outputs": [made], "output_count": 1}
+    Path("o.mp4").touch()
+    with answering((200, {}, json.dumps({**shown, "output_files": [f"{tmp_path}/elsewhere/o.mp4"]}))) as (url, _):
+        code, _, err = call("result", "t", "-q", "--server", url)
+
+    assert (code, err) == (2, "ffmpeg-task: o.mp4 is there already; --force overwrites it.\n")
+
+
 def test_name_that_is_no_text_is_shown_as_far_as_it_is(api: Api, call: Call) -> None:
     task_id, name = api.registered(), os.fsdecode(b"o\xff.mp4")
     api.completed(task_id, CONTENT)
@@ -210,7 +220,9 @@ def test_validate_says_what_is_wrong(api: Api, call: Call) -> None:
 
 
 def test_presets_and_health_are_told(api: Api, call: Call) -> None:
-    assert "web-mp4-720p  (mp4" in call("presets")[1]
+    told = call("presets")[1]
+    assert "web-mp4-720p  (mp4" in told
+    assert "64000 to 100000000" in told
     code, shown = as_json(call("health", "--json"))
     assert (code, shown["status"]) == (0, "healthy")
 
@@ -387,6 +399,16 @@ def test_server_with_a_user_name_is_refused_without_showing_it() -> None:
         config.base_url("https://me:secret@a.example")
 
     assert "secret" not in refused.value.message
+
+
+def test_hangup_is_politely_answered_though_it_comes_twice(call: Call) -> None:
+    call("completion", "bash")  # installs the handlers, which the fixture takes away
+
+    with pytest.raises(Interrupted) as first:
+        signal.raise_signal(signal.SIGHUP)
+
+    assert (first.value.number, signal.getsignal(signal.SIGHUP)) == (signal.SIGHUP, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, signal.default_int_handler)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

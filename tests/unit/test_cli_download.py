@@ -192,6 +192,10 @@ def test_outputs_of_a_pattern_go_where_it_was_wanted() -> None:
         "t/T 12.jpg",
         "t_x.jpg",
     ]
+    assert [str(path) for path, _ in places(outputs[1:3], {"t_%03d.jpg": Path("t/one.jpg")})] == [
+        "t/t_001.jpg",
+        "t/t_12.jpg",
+    ]
 
 
 @pytest.mark.parametrize("name", ["../o.mp4", "/etc/passwd", "a/../../o.mp4", ""])

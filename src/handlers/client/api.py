@@ -130,19 +130,19 @@ class Api:
         began, said = time.monotonic(), False
         for pause in pauses():
             self.stop.check()
-            wait = pause
+            wait, limit = pause, f" for {PATIENCE_SECONDS:.0f} s"
             try:
                 answer = self._send(method, path, request)
                 wait = retry_after(answer) or pause
                 if answer.status_code == _TOO_MANY:  # the service is well, and says when
-                    began = time.monotonic()
+                    began, limit = time.monotonic(), ""
                 return answer if redirects and answer.status_code == _LINK else self._checked(answer)
             except Fault as fault:
                 late = time.monotonic() + wait > began + PATIENCE_SECONDS
                 if self.brief or not self.reached or not fault.passing or late:
                     raise
                 if not said:
-                    self.say(f"{fault.message} Trying again for {PATIENCE_SECONDS:.0f} s.")
+                    self.say(f"{fault.message} Trying again{limit}.")
                 said = True
             self.stop.wait(wait)
         raise AssertionError("pauses never end")

@@ -91,9 +91,9 @@ def result(*, way: flags.Way, task_id: str, output: str | None, link: bool, forc
             raise Usage(f"The task is {task['status']}; `ffmpeg-task watch` waits for its end.", code="TASK_NOT_READY")
         check_completed(task)
         if not link:
-            first = Path(output or task["output_files"][0])
             row = shown.row(task_id[:8])
-            done = collect(api, task, {task["output_files"][0]: first}, row=row, force=force)
+            targets = {task["output_files"][0]: Path(output)} if output else {}
+            done = collect(api, task, targets, row=row, force=force)
             shown.finish(row, "")
     if link:
         flags.show(way, {"outputs": task["outputs"]}, "\n".join(one["url"] for one in task["outputs"]))

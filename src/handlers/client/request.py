@@ -39,7 +39,8 @@ _TEXT = frozenset({"video.codec", "video.scale", "video.profile", "video.pixel_f
 _URL = re.compile(r"(https?|s3|upload):", re.IGNORECASE)
 _NAMED = re.compile(r"([^/=:]+)=(.+)", re.DOTALL)
 _UNPLAIN = re.compile(r"[^\w. -]")
-_UNPLAIN_IN_PATTERN = re.compile(r"(?!%(?:0\d+)?d)[^\w. -]")  # t_%03d.jpg is many outputs
+NUMBER = re.compile(r"%(?:0\d+)?d")  # t_%03d.jpg is many outputs
+_UNPLAIN_IN_PATTERN = re.compile(rf"(?!{NUMBER.pattern})[^\w. -]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,7 @@ from uuid import uuid4
 from handlers.client import download, upload, watch
 from handlers.client.api import Api, Json
 from handlers.client.faults import Fault, Interrupted, Refused, TaskFailed, Unreachable, Usage
-from handlers.client.request import Order
-
-_NUMBER = re.compile(r"%(?:0\d+)?d")
+from handlers.client.request import NUMBER, Order
 
 
 class Row(Protocol):
@@ -194,7 +192,8 @@ def _place(name: str, targets: Mapping[str, Path]) -> Path | None:
     for pattern, target in targets.items():
         numbered = _numbered(pattern)
         if numbered and (found := numbered.fullmatch(name)):
-            return target.with_name(_NUMBER.sub(found[1], target.name, count=1))
+            numbered_name = NUMBER.sub(found[1], target.name, count=1)
+            return target.with_name(name if numbered_name == target.name else numbered_name)
     return None
 
 
@@ -247,7 +246,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def _numbered(name: str) -> re.Pattern[str] | None:
     """All names that one such as thumb_%03d.jpg stands for, and the number in each."""
-    number = _NUMBER.search(name)
+    number = NUMBER.search(name)
     return number and re.compile(re.escape(name[: number.start()]) + r"(\d+)" + re.escape(name[number.end() :]))
 
 

@@ -44,6 +44,7 @@ def install() -> None:
 def _first(number: int, frame: FrameType | None) -> None:
     for one in _ENDING:
         signal.signal(one, _second)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # of a terminal that goes, a shell tells once more
     raise Interrupted(number)
 
 

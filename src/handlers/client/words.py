@@ -105,8 +105,8 @@ def presets(found: Sequence[Json]) -> str:
 
 def _parameter(one: Json) -> str:
     allowed = " | ".join(one["allowed"]) if one["allowed"] else one["type"]
-    if one["least"] is not None or one["most"] is not None:
-        allowed += f" {one['least']:g} to {one['most']:g}" if None not in (one["least"], one["most"]) else ""
+    if None not in (one["least"], one["most"]):
+        allowed += f" {one['least']:.12g} to {one['most']:.12g}"
     return f"-o {one['name']}={one['default']}  {allowed}  {one['description']}"
 
 
