@@ -155,6 +155,10 @@ def test_a_legitimate_command_is_allowed(text: str, inputs: list[str]) -> None:
             "The value of -preset, u:file:x, looks like a path or a URL, which it cannot be.",
         ),
         (
+            r"-hwaccel_output_format '\cuda' -i a.mp4 out.mp4",
+            r"The value of -hwaccel_output_format, \cuda, looks like a path or a URL, which it cannot be.",
+        ),
+        (
             "-i a.mp4 -vf crop=1:x=/etc out.mp4",
             "The option x of the filter crop looks like a path or a URL, which it cannot be.",
         ),

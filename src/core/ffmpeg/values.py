@@ -14,8 +14,8 @@ SIZE = re.compile(r"\s*(\d{1,9})\s*[xX*]\s*(\d{1,9})\s*", re.ASCII)
 NUMBER = re.compile(r"\s*([-+]?\d+(?:\.\d*)?|[-+]?\.\d+)(?:e([-+]?\d{1,3}))?([kKMGT]?)i?B?\s*", re.ASCII)
 RATE_NAME = re.compile(r"[a-z-]+")
 POWER = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-# A slash that divides follows a number, a word or a bracket; any other begins a path.
-PATH = re.compile(r"(?:^|[^\w)\]. ])/|^--|\.\.")
+# A slash that divides follows a number, a word or a bracket; any other begins a path, as a backslash may.
+PATH = re.compile(r"(?:^|[^\w)\]. ])/|^\\|^--|\.\.")
 PROTOCOL = re.compile(
     r"(?:^|[=:|,;'\[])(?:async|bluray|cache|concatf?|crypto|data|fd|file|ftp|gophers?|https?|md5|pipe|rtmp\w*|rtp|sftp"
     r"|shared|srt|subfile|tcp|tee|tls|udp\w*|unix)[:,]",
