@@ -402,6 +402,7 @@ def test_server_with_a_user_name_is_refused_without_showing_it() -> None:
 
 
 def test_hangup_is_politely_answered_though_it_comes_twice(call: Call) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which these tests may have been told to ignore, as by nohup
     call("completion", "bash")  # installs the handlers, which the fixture takes away
 
     with pytest.raises(Interrupted) as first:
