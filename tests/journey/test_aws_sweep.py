@@ -68,12 +68,13 @@ def test_the_function_sets_going_what_is_due_and_says_so(
     aws: Moto, faults: Faults, services: Services, tmp_path: Path
 ) -> None:
     # given lost workers, a lost submit, a task whose time to be told of has come, and one that is to be forgotten
-    store = services.store
-    lost = [store.create(task_in(Status.RUNNING)) for _ in range(3)]
-    unsubmitted = store.create(task_in(Status.QUEUED))
-    told = store.create(replace(task_in(Status.FAILED), notices=(Notice(channel="none", due_at=NOW),)))
-    old = store.create(replace(task_in(Status.FAILED), finished_at=NOW - KEEP_RECORD))
-    fresh = store.create(task_in(Status.PENDING))
+    store, before = services.store, datetime.now(UTC) - timedelta(hours=1)  # the function goes by the real clock
+    lost = [store.create(task_in(Status.RUNNING, now=before)) for _ in range(3)]
+    unsubmitted = store.create(task_in(Status.QUEUED, now=before))
+    failed = task_in(Status.FAILED, now=before)
+    told = store.create(replace(failed, notices=(Notice(channel="none", due_at=before),)))
+    old = store.create(task_in(Status.FAILED, now=before - KEEP_RECORD))
+    fresh = store.create(task_in(Status.PENDING, now=before))
 
     # when the schedule comes
     with lambda_process.started(env(faults, aws), tmp_path, module="handlers.sweep") as function:

@@ -343,7 +343,7 @@ def test_the_load_is_shown_through_the_function(function: LambdaProcess) -> None
 def test_the_sweep_sends_the_load_and_takes_away_who_is_gone(aws: Moto, tmp_path: Path) -> None:
     store, records = DynamoTaskStore(moto_server.TABLE), DynamoRecordStore(moto_server.TABLE)
     now = datetime.now(UTC)
-    store.create(task_in(Status.QUEUED))
+    store.create(task_in(Status.QUEUED, now=now))
     for name, seen_at in (("here", now), ("gone", now - workers.STALE)):
         worker = Worker(task_id=name, fence=1, host="h", started_at=now, seen_at=seen_at, usage=Usage())
         records.create(workers.to_record(worker))

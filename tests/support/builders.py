@@ -30,21 +30,22 @@ def an_output(task_id: str, **changes: Any) -> Output:
     return replace(output, **changes)
 
 
-def task_in(status: Status, **changes: Any) -> Task:
-    """A task that came to `status` by its ordinary moves, each of them at NOW."""
-    task = a_task(**changes)
+def task_in(status: Status, *, now: datetime = NOW, **changes: Any) -> Task:
+    """A task that came to `status` by its ordinary moves, each of them at `now`: the real one where a process is
+    about to look at it, which gives up what is a day old."""
+    task = a_task(**{"created_at": now, **changes})
     if status is Status.PENDING:
         return task
     if status is Status.CANCELED:
-        return moves.cancel(task, now=NOW)
-    task = moves.execute(task, now=NOW)
+        return moves.cancel(task, now=now)
+    task = moves.execute(task, now=now)
     if status is Status.QUEUED:
         return task
-    task = moves.claim(task, now=NOW, owner="worker-1")
+    task = moves.claim(task, now=now, owner="worker-1")
     if status is Status.RUNNING:
         return task
     if status is Status.COMPLETED:
         outputs = (an_output(task.task_id),)
-        return moves.complete(task, now=NOW, fence=1, outputs=outputs, output_count=1, timings=Timings())
+        return moves.complete(task, now=now, fence=1, outputs=outputs, output_count=1, timings=Timings())
     error = Failure.of(FailureCode.MEDIA_INVALID, "The input is not a video.")
-    return moves.fail(task, now=NOW, fence=1, error=error, timings=Timings(), retry_after=timedelta(0))
+    return moves.fail(task, now=now, fence=1, error=error, timings=Timings(), retry_after=timedelta(0))

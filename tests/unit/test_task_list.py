@@ -68,7 +68,11 @@ def row(services: Services, batch: Batch, number: int, status: Status = Status.R
 
 
 def completed_row(services: Services, batch: Batch, number: int) -> Task:
-    own = {"task_id": task_id(batch.batch_id, number), "batch_id": batch.batch_id, "created_at": batch.created_at}
+    own: dict[str, Any] = {
+        "task_id": task_id(batch.batch_id, number),
+        "batch_id": batch.batch_id,
+        "created_at": batch.created_at,
+    }
     return services.store.create(task_in(Status.COMPLETED, **own))
 
 
