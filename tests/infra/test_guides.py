@@ -160,7 +160,9 @@ def test_every_link_leads_somewhere(guide: str, target: str) -> None:
 
 def test_make_lists_every_target_and_the_readme_those_of_development() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
 
     listed = {target for line in shown.splitlines() for target in re.split(r"\s{2,}", line)[0].split()}
     (phony,) = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
