@@ -34,7 +34,7 @@ from core.register_batch import BatchWanted, register_batch
 from core.settings import Settings
 from core.task import Ending, FailureCode, Status
 from core.worker import process
-from support import footage, leftovers
+from support import footage, leftovers, processes
 from support.leftovers import seconds_until
 from support.recording import RecordingDispatcher
 from support.service import PYTHONPATH, running
@@ -77,9 +77,8 @@ class Place:
 
     def workers(self) -> list[int]:
         """Those that the pool of this process has started."""
-        lists = (thread / "children" for thread in Path("/proc/self/task").iterdir())
-        found = {int(number) for ids in lists for number in ids.read_text().split()}
-        return sorted(pid for pid in found if b"batch_worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        children = processes.children(os.getpid())
+        return sorted(pid for pid in children if "batch_worker" in processes.read(pid, "cmdline"))
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ import pytest
 from core.worker import collect, landlock, process, sandbox, watch
 from core.worker.process import Cut, Ended, Limits
 from core.worker.sandbox import Folder, Layers
-from support import containment, escapes, footage
+from support import containment, escapes, footage, processes
 from support.escapes import SECRET, Outside
 
 pytestmark = pytest.mark.skipif(not landlock.abi(), reason="NOT TESTED: this kernel has no Landlock")
@@ -454,7 +454,7 @@ def wait_for_ffmpeg(folder: Folder) -> int:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         for number in escapes.inhabitants(folder.outputs):
-            if Path(f"/proc/{number}/comm").read_text().startswith("ffmpeg"):
+            if processes.read(number, "comm").startswith("ffmpeg"):
                 return number
         time.sleep(0.02)
     if not may_look():

@@ -67,6 +67,8 @@ class Case:
             now = datetime.now(UTC)
             task = services.store.get(task_id)
             aftermath.sweep(services, now=now + MUCH_LATER)
+        with contextlib.suppress(AssertionError):  # what is left in the end is for the check to tell
+            leftovers.seconds_until(lambda: not self._left(), most=10)
         left = leftovers.processes(self.folder)
         sweep.reconcile(services, now=now)
         later = services.store.get(task_id)
@@ -80,6 +82,10 @@ class Case:
             processes=left,
             scratch=leftovers.scratch(self.folder / "data" / "scratch"),
         )
+
+    def _left(self) -> bool:
+        """Whether something is, or is on its way out."""
+        return bool(leftovers.processes(self.folder) or leftovers.scratch(self.folder / "data" / "scratch"))
 
     def _until_the_crash(self, running: service.Service, services: Services, wanted: Registration, point: str) -> str:
         """Returns when the process that is to die has died, with the id of the task."""

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from core.task import Ending
-from support import footage
+from support import footage, processes
 from support.service import Service, ServiceFailed, running
 from support.source_server import SourceServer, serving
 
@@ -306,15 +306,10 @@ def children(pid: int) -> set[int]:
     found: set[int] = set()
     waiting = [pid]
     while waiting:
-        new = direct_children(waiting.pop()) - found
+        new = processes.children(waiting.pop()) - found
         found |= new
         waiting += new
     return found
-
-
-def direct_children(pid: int) -> set[int]:
-    listed = Path(f"/proc/{pid}/task").glob("*/children")
-    return {int(child) for path in listed for child in path.read_text().split()}
 
 
 def gone(pids: set[int], *, seconds: float = 10) -> bool:
@@ -367,7 +362,7 @@ def test_killed_worker_is_replaced(source: SourceServer, tmp_path: Path) -> None
     with running(tmp_path / "service") as service:
         task_id = service.register(LONG, {"in.mp4": f"{source.url}/media/{CLIP}"}, "out.mp4")
         wait_for(service, task_id, "running", "transcoding")
-        (worker,) = direct_children(service.process.pid)
+        (worker,) = processes.children(service.process.pid)
         family = children(worker)
 
         killed_at = datetime.now(UTC)

@@ -23,7 +23,7 @@ from core.ports import Services
 from core.settings import Settings
 from core.task import Stage, Status, Task
 from core.worker import process, sandbox
-from support import lambda_process
+from support import lambda_process, processes
 
 Matches = Callable[..., bool]
 
@@ -51,9 +51,7 @@ def _tried(new: Task, previous: Task) -> bool:
 
 
 def _ffmpeg_runs() -> bool:
-    listed = Path("/proc/self/task").glob("*/children")
-    children = [pid for path in listed for pid in path.read_text().split()]
-    return any(Path(f"/proc/{pid}/comm").read_text().startswith("ffmpeg") for pid in children)
+    return any(processes.read(pid, "comm").startswith("ffmpeg") for pid in processes.children(os.getpid()))
 
 
 POINTS: Mapping[str, Point] = {
