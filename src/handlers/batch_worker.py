@@ -61,7 +61,7 @@ def main(env: Mapping[str, str]) -> int:
         ffmpeg = process.find_ffmpeg(settings.ffmpeg_path)
     except (SettingsInvalid, NothingAsked, process.NoUsableFfmpeg) as fault:
         return _misconfigured(str(fault))
-    stop = _stopping(env)
+    stop = stopping(env)
     try:
         # Started before our own imports, which take as long as its own: they run side by side.
         with closing(process.start_prober()) as prober, _layers(settings, env) as layers:
@@ -131,24 +131,31 @@ def _work(
         return EXIT_TRY_AGAIN
 
 
-def _stopping(env: Mapping[str, str]) -> Event:
-    """Set on SIGTERM and SIGINT, and on the end of the local service that started us."""
+def stopping(env: Mapping[str, str]) -> Event:
+    """Set soon after SIGTERM or SIGINT, and after the end of the local service that started us."""
     stop = Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
-    threading.Thread(target=_leave_at_last, args=(stop,), daemon=True).start()
+    told, teller = os.pipe()
+    os.set_blocking(teller, False)
+    # Of a signal a byte is written, at once and by whichever thread the kernel chose; a thread sets the event. A
+    # handler in Python may not: it runs between two steps of the main thread, and can wait for what that one holds.
+    signal.set_wakeup_fd(teller, warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, _heard)
+    signal.signal(signal.SIGINT, _heard)
+    threading.Thread(target=_end, args=(told, stop), daemon=True).start()
     if env.get("PARENT_PID"):
         kernel.die_with(int(env["PARENT_PID"]), with_signal=signal.SIGTERM)
     return stop
 
 
-def _leave_at_last(stop: Event) -> None:
-    """Leave, whatever it is that we still wait for: the kernel ends our children, others clear the disk."""
-    stop.wait()
+def _heard(number: int, frame: FrameType | None) -> None:
+    """Takes the place of the signal's own effect."""
+
+
+def _end(told: int, stop: Event) -> None:
+    """Set `stop` when told, and leave at last, whatever we still wait for: the kernel ends our children, others clear
+    the disk."""
+    os.read(told, 1)
+    stop.set()
     time.sleep(STOP_SECONDS)
     log.error("left without having finished", extra={"action": "left"})
     os._exit(EXIT_TRY_AGAIN)

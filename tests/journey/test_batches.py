@@ -236,8 +236,10 @@ def test_a_killed_service_goes_on_with_its_batches(clip: Path, tmp_path: Path) -
         place.until_one_is(Status.RUNNING, batch)
         service.process.kill()
         service.process.wait()
-    with running(data, **env):
+    with running(data, **env) as service:
         view = place.ended(batch)
+        # of the first one's workers, each has left
+        seconds_until(lambda: set(leftovers.processes(data)) == {service.process.pid}, most=30)
 
     # then each task has ended once, and that list is gone
     assert view.counts[Status.COMPLETED] == batch.count
