@@ -31,8 +31,11 @@ check: $(VENV)/dev.stamp ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit contract journey infra: $(VENV)/dev.stamp ## one part of the tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/$@
+unit contract journey infra: $(VENV)/dev.stamp ## one part of the tests (ONCE=1: what fails gets no second look)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/$@ || { \
+		test $$? = 1 -a -z "$(ONCE)" && \
+		echo "##### What failed above, beside other tests, runs once more, alone. If it passes now: mend that test. #####" && \
+		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none --exitfirst tests/$@; }
 
 # Most tests wait, for a server or a clock, more than they compute.
 WORKERS ?= 4
