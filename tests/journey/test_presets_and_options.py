@@ -24,6 +24,7 @@ from support.source_server import serving
 
 SMALL, LARGE, ODD = "small.mkv", "bigbuckbunny.mp4", "odd.mkv"  # 320x180, 1280x720, and 181x321: on its side, and odd
 TV, FLASH, SONG = "tv.mkv", "flash.mp4", "song.mp3"  # two fields of 360x288 shown as 512x288; one picture; with a cover
+PHOTO = "photo.jpg"
 _X264 = ("-c:v", "libx264", "-preset", "ultrafast")
 
 TINY = """
@@ -71,6 +72,9 @@ PRESETS: Mapping[str, tuple[Any, ...]] = {
     "contact sheet": ("contact-sheet", {"every": 1, "columns": 2, "rows": 2}, SMALL, "o.jpg", "image2",
                       (2 * 320 + 12, 2 * 180 + 12), ("mjpeg", "yuvj420p"), None),
     "gif, one picture": ("gif", {}, FLASH, "o.gif", "gif", (320, 180), ("gif", "bgra"), None),
+    "thumbnail, of a photo": ("thumbnail", {}, PHOTO, "o.jpg", "image2", (320, 180), ("mjpeg", "yuvj420p"), None),
+    "gif, of a photo": ("gif", {"start": 3}, PHOTO, "o.gif", "gif", (320, 180), ("gif", "bgra"), None),
+    "webp, of a photo": ("animated-webp", {}, PHOTO, "o.webp", "webp_pipe", (320, 180), ("webp", "yuv420p"), None),
     "the operator's own": ("tiny", {"width": 32}, SMALL, "o.mkv", "matroska", (32, 18), ("h264", "yuv420p"), 1.5),
     "hls": ("hls-720p", {"segment_seconds": 1}, SMALL, "o.m3u8", None, None, None, None),
 }  # fmt: skip
@@ -116,6 +120,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     footage.run("-f", "lavfi", "-i", "testsrc2=d=0.8:r=50:s=360x288", *fields, str(folder / TV))
     footage.run("-i", str(folder / SMALL), "-frames:v", "1", "-c", "copy", "-an", str(folder / FLASH))
+    footage.run("-i", str(folder / FLASH), "-update", "1", str(folder / PHOTO))
     cover = ("-f", "lavfi", "-i", "color=red:s=64x64", "-map", "0:a", "-map", "1:v", "-disposition:v", "attached_pic")
     footage.run("-i", str(folder / SMALL), *cover, "-frames:v", "1", "-c:v", "mjpeg", "-ac", "2", str(folder / SONG))
     return folder

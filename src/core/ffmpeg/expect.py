@@ -172,8 +172,13 @@ def _still(source: Input, media: Mapping[str, Media]) -> bool:
     facts = media.get(source.name)
     if facts is None or _endless(source.options):
         return False
-    picture = facts.container.endswith("_pipe") or facts.container in ("image2", *IMAGES)
-    return picture and (facts.duration_seconds or 0.0) < 0.1
+    return is_picture(facts)
+
+
+def is_picture(media: Media) -> bool:
+    """Whether it is one picture; what moves in a WebP, the prober does not tell."""
+    picture = media.container.endswith("_pipe") or media.container in ("image2", *IMAGES)
+    return picture and (media.duration_seconds or 0.0) < 0.1
 
 
 def _sources(output: Output, command: Command) -> list[int]:
