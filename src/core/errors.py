@@ -25,6 +25,7 @@
     |- ServiceUnavailable         SERVICE_UNAVAILABLE
     |- DispatchUnavailable        DISPATCH_UNAVAILABLE
     |- InternalError              INTERNAL_ERROR
+    |  `- ListGone                (never leaves core)
     `- DispatchDelayed, Conflict (these never leave core): TaskExists, TaskChanged, FenceLost, RecordChanged
 
 A class's docstring is its message when none is given. HTTP status codes are a table in handlers/web/errors.py;
@@ -188,6 +189,10 @@ class InternalError(ServiceError):
     """Something went wrong on our side; the log has it under this correlation id."""
 
     code = "INTERNAL_ERROR"
+
+
+class ListGone(InternalError):
+    """The list of the batch's files is gone or damaged."""
 
 
 class DispatchDelayed(ServiceError):

@@ -46,6 +46,7 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.ServiceUnavailable: 503,
     errors.DispatchUnavailable: 503,
     # These never leave core; one that does is a fault of ours, not of the caller's.
+    errors.ListGone: 500,
     errors.DispatchDelayed: 500,
     errors.Conflict: 500,
     errors.TaskExists: 500,
