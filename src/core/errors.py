@@ -18,6 +18,7 @@
     |- SettingsChanged            SETTINGS_CHANGED
     |- TranscodeFailed            TRANSCODE_FAILED
     |- UploadIncomplete           UPLOAD_INCOMPLETE
+    |- RequestTimeout             REQUEST_TIMEOUT
     |- FileTooLarge               FILE_TOO_LARGE
     |- RequestTooLarge            REQUEST_TOO_LARGE
     |- UnsupportedMediaType       UNSUPPORTED_MEDIA_TYPE
@@ -147,6 +148,12 @@ class UploadIncomplete(ServiceError):
     """Parts of the upload are missing: send them, then complete it again."""
 
     code = "UPLOAD_INCOMPLETE"
+
+
+class RequestTimeout(ServiceError):
+    """The body came too slowly; send it again."""
+
+    code = "REQUEST_TIMEOUT"
 
 
 class FileTooLarge(ServiceError):

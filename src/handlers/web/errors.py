@@ -31,6 +31,7 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.UploadNotFound: 404,
     errors.BatchNotFound: 404,
     errors.MethodNotAllowed: 405,
+    errors.RequestTimeout: 408,
     errors.TaskNotReady: 409,
     errors.TaskEnded: 409,
     errors.IdempotencyConflict: 409,
