@@ -37,6 +37,12 @@ class Source(NamedTuple):
     size_bytes: int | None = None  # where a listing told
 
 
+class Lost(tuple[Source, ...]):
+    """What is shown in the place of a manifest that is gone: files that are called by their indexes."""
+
+    __slots__ = ()
+
+
 class Member(NamedTuple):
     """What is kept of a task for the sight of its batch."""
 
@@ -105,6 +111,10 @@ class Batch:
             return made
         untold = tuple(replace(one, status=NoticeStatus.ABANDONED, error=_UNTOLD) for one in made.notices)
         return replace(made, status=Status.CANCELED, finished_at=self.canceled_at, notices=untold)
+
+
+def lost(count: int) -> Lost:
+    return Lost(Source(f"file-{index}", URL) for index in range(count))
 
 
 def batch_id_of(unique: str) -> str:

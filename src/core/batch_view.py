@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from heapq import nlargest
 
-from core.batch import Batch, Member, Source, task_id
+from core.batch import Batch, Lost, Member, Source, task_id
 from core.task import Status
 
+LIST_GONE = (
+    "The list of the batch's files is gone from the store: files are called by their indexes, and what no worker has "
+    "come to cannot begin. Cancel the batch, and register anew what it has not converted."
+)
 MOST_SHOWN = 100  # lines of the log, files that failed, files that were converted
 
 
@@ -114,7 +118,10 @@ def _log(batch: Batch, members: Sequence[Member], sources: Sequence[Source]) -> 
         lines.append(Line(at=batch.canceled_at, text="canceled"))
     if batch.finished_at:
         lines.append(Line(at=batch.finished_at, text="ended"))
-    return tuple(sorted(lines, key=lambda line: line.at)[-MOST_SHOWN:])
+    lines.sort(key=lambda line: line.at)
+    if isinstance(sources, Lost):
+        lines.append(Line(at=lines[-1].at, text=LIST_GONE))
+    return tuple(lines[-MOST_SHOWN:])
 
 
 def _words(member: Member, name: str) -> str:

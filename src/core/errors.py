@@ -18,6 +18,7 @@
     |- SettingsChanged            SETTINGS_CHANGED
     |- TranscodeFailed            TRANSCODE_FAILED
     |- UploadIncomplete           UPLOAD_INCOMPLETE
+    |- RequestTimeout             REQUEST_TIMEOUT
     |- FileTooLarge               FILE_TOO_LARGE
     |- RequestTooLarge            REQUEST_TOO_LARGE
     |- UnsupportedMediaType       UNSUPPORTED_MEDIA_TYPE
@@ -25,6 +26,7 @@
     |- ServiceUnavailable         SERVICE_UNAVAILABLE
     |- DispatchUnavailable        DISPATCH_UNAVAILABLE
     |- InternalError              INTERNAL_ERROR
+    |  `- ListGone                (never leaves core)
     `- DispatchDelayed, Conflict (these never leave core): TaskExists, TaskChanged, FenceLost, RecordChanged
 
 A class's docstring is its message when none is given. HTTP status codes are a table in handlers/web/errors.py;
@@ -148,6 +150,12 @@ class UploadIncomplete(ServiceError):
     code = "UPLOAD_INCOMPLETE"
 
 
+class RequestTimeout(ServiceError):
+    """The body came too slowly; send it again."""
+
+    code = "REQUEST_TIMEOUT"
+
+
 class FileTooLarge(ServiceError):
     """The file is larger than what is taken."""
 
@@ -188,6 +196,10 @@ class InternalError(ServiceError):
     """Something went wrong on our side; the log has it under this correlation id."""
 
     code = "INTERNAL_ERROR"
+
+
+class ListGone(InternalError):
+    """The list of the batch's files is gone or damaged."""
 
 
 class DispatchDelayed(ServiceError):

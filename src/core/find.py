@@ -6,7 +6,7 @@ Whoever changes such a task gives it its row by that.
 from collections.abc import Callable
 
 from core.batch import place_of
-from core.batches import get_batch, read_manifest
+from core.batches import get_batch, read_files, without_row
 from core.change import ROUNDS
 from core.errors import BatchNotFound, InternalError, TaskChanged, TaskExists, TaskNotFound
 from core.ports import Services
@@ -47,4 +47,4 @@ def _of_batch(services: Services, task_id: str) -> Task | None:
         return None
     if index >= batch.count or not batch.may_lack_rows:  # it had a row, whose time was over
         return None
-    return batch.task(index, read_manifest(services, batch)[index])
+    return without_row(batch, index, read_files(services, batch))

@@ -5,6 +5,7 @@ Lines are read when they are asked for: most who come want a few of thousands.
 
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from typing import overload
 
@@ -21,10 +22,13 @@ def write(sources: Sequence[Source]) -> bytes:
 
 
 class Manifest(Sequence[Source]):
-    """What `write` has written."""
+    """What `write` has written. Raises ValueError for what it has not."""
 
     def __init__(self, content: bytes) -> None:
-        self._lines = gzip.decompress(content).splitlines()
+        try:
+            self._lines = gzip.decompress(content).splitlines()
+        except (OSError, EOFError, zlib.error) as fault:
+            raise ValueError("This is no manifest.") from fault
 
     def __len__(self) -> int:
         return len(self._lines)

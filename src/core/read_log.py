@@ -5,7 +5,7 @@ Workers store it, bounded and scrubbed, when an attempt in which ffmpeg was run 
 
 from core.errors import NotFound, ResultGone
 from core.ports import Services
-from core.task import Task
+from core.task import Status, Task
 
 MAX_BYTES = 64 * 1024
 
@@ -18,5 +18,14 @@ def read_log(services: Services, task: Task) -> bytes:
         found = services.objects.read(services.log_key(task, fence), most_bytes=MAX_BYTES)
         if found is not None:
             return found
-    reason = "none of its attempts has come to the end of a run of ffmpeg"
-    raise NotFound(f"The task has no log: {reason}.", details={"task_id": task.task_id, "status": task.status.value})
+    details = {"task_id": task.task_id, "status": task.status.value}
+    raise NotFound(f"The task has no log: {_why_none(task)}.", details=details)
+
+
+def _why_none(task: Task) -> str:
+    if task.error and "exit_code" in task.error.details:
+        return "ffmpeg ended, but what it said could not be stored. The end of it is in the task's error.details.log"
+    if task.status is Status.COMPLETED:
+        return "ffmpeg ended, but what it said could not be stored"
+    never = "none of its attempts has come to the end of a run of ffmpeg"
+    return never if task.timings.transcode_seconds is None else f"{never}, or what it said could not be stored"

@@ -17,7 +17,7 @@ from uuid import UUID, uuid5
 
 from core import batch_uploads, urls
 from core.batch import MOST_TASKS, NAME, STEM, URL, Batch, Source, batch_id_of, filled, per_slice, with_name
-from core.batches import create_batch, get_batch, read_manifest
+from core.batches import create_batch, get_batch, read_files
 from core.errors import BatchNotFound, IdempotencyConflict, InvalidArgument, RecordChanged
 from core.ffmpeg import names, validate
 from core.moves import SUBMIT_GRACE
@@ -145,7 +145,7 @@ def _id_of(key: str, key_name: str | None) -> str:
 def _same(services: Services, batch: Batch, fingerprint: str | None) -> RegisteredBatch:
     if batch.fingerprint != fingerprint:
         raise IdempotencyConflict(details={"batch_id": batch.batch_id})
-    return RegisteredBatch(batch, again=True, sources=read_manifest(services, batch))
+    return RegisteredBatch(batch, again=True, sources=read_files(services, batch))
 
 
 def _fingerprint(wanted: BatchWanted) -> str:

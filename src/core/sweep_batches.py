@@ -18,7 +18,7 @@ from core.batch_record import KIND
 from core.batch_view import count
 from core.batches import get_batch, read_manifest, replace_batch
 from core.cancel_batch import cancel_members
-from core.errors import BatchNotFound, TaskExists
+from core.errors import BatchNotFound, ListGone, TaskExists
 from core.ports import JobState, Record, Services
 from core.stop import stop_batch
 from core.submit import submit_batch
@@ -132,8 +132,13 @@ def attend_batch(services: Services, batch: Batch, *, now: datetime) -> Batch | 
 
 
 def make_rows(services: Services, batch: Batch, numbers: Iterable[int], *, now: datetime) -> None:
-    """Have the tasks of these numbers, MOST_ROWS of them at most, handed over one by one."""
-    manifest = read_manifest(services, batch)
+    """Have the tasks of these numbers, MOST_ROWS of them at most, handed over one by one; none of a batch whose list
+    is gone, which may be put back, and until then can be looked at, and canceled."""
+    try:
+        manifest = read_manifest(services, batch)
+    except ListGone as error:
+        log.error(error.message, extra={"action": "list_gone", "batch_id": batch.batch_id})
+        return
     for number in islice(numbers, MOST_ROWS):
         with suppress(TaskExists):
             services.store.create(replace(batch.task(number, manifest[number]), dispatch_due_at=now))

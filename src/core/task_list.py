@@ -9,8 +9,7 @@ from itertools import chain
 from core import batch_page, batch_record
 from core.batch import Batch, Source
 from core.batch_page import Rowless
-from core.batches import read_manifest
-from core.errors import InternalError
+from core.batches import read_files, without_row
 from core.ports import Page, Position, Services
 from core.task import Status, Task
 
@@ -81,16 +80,5 @@ def _tasks(services: Services, found: Iterable[Task | Rowless]) -> Iterator[Task
             continue
         batch_id = one.batch.batch_id
         if batch_id not in manifests:
-            manifests[batch_id] = _manifest(services, one.batch)
-        if manifests[batch_id]:
-            yield one.batch.task(one.number, manifests[batch_id][one.number])
-
-
-def _manifest(services: Services, batch: Batch) -> Sequence[Source]:
-    """Empty when the batch has ended and is just being deleted."""
-    try:
-        return read_manifest(services, batch)
-    except InternalError:
-        if batch.finished_at:
-            return ()
-        raise
+            manifests[batch_id] = read_files(services, one.batch)
+        yield without_row(one.batch, one.number, manifests[batch_id])

@@ -94,6 +94,7 @@ def under_way(services: Services, *, now: datetime) -> dict[str, int]:
         logger.warning("the load could not be asked for", extra={"action": "load", "reason": error.code})
         return {}
     return {
+        "PendingTasks": found.counts[Status.PENDING],
         "QueuedTasks": found.counts[Status.QUEUED],
         "RunningTasks": found.counts[Status.RUNNING],
         "OldestQueuedSeconds": int(found.oldest_queued_seconds or 0),

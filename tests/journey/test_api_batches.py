@@ -13,6 +13,7 @@ import pytest
 
 from core import moves
 from core.batch import MOST_TASKS, task_id
+from core.batch_view import LIST_GONE
 from core.batches import change_batch, get_batch, read_manifest
 from core.find import find_task
 from core.settings import Settings
@@ -329,6 +330,30 @@ def test_cancel_calls_off_what_has_not_ended(api: Api) -> None:
     answer = api.http.get(f"/ffmpeg/batches/{batch['batch_id']}")
     assert (shown(answer), "retry-after" in answer.headers) == (canceled, False)
     assert api.counted == ["BatchesRegistered", "BatchesCanceled"]
+
+
+def test_a_batch_whose_list_was_deleted_is_still_seen_and_canceled(api: Api) -> None:
+    body, headers = {"inputs": THREE, **WISH}, {"Idempotency-Key": "order-4711"}
+    batch_id = api.http.post("/ffmpeg/batches", json=body, headers=headers).json()["batch_id"]
+    first, second, third = (task_id(batch_id, number) for number in range(3))
+    claimed(api, batch_id, 0)
+    before = api.http.get(f"/ffmpeg/status/{first}").json()
+    api.services.objects.delete(api.services.batch_folder(batch_id))
+
+    seen = shown(api.http.get(f"/ffmpeg/batches/{batch_id}"))
+    assert (seen["counts"], seen["log"][-1]["text"]) == ({**NO_COUNTS, "queued": 2, "running": 1}, LIST_GONE)
+    again = api.http.post("/ffmpeg/batches", json=body, headers=headers)
+    assert (again.status_code, again.json()["files"]) == (200, ["file-0", "file-1", "file-2"])
+    assert [task["task_id"] for task in listed(api)] == [third, second, first]
+    assert api.http.get(f"/ffmpeg/status/{first}").json()["input_files"] == before["input_files"]
+    waiting = api.http.get(f"/ffmpeg/status/{second}").json()
+    assert (waiting["status"], waiting["queue_reason"]) == ("queued", LIST_GONE)
+
+    assert api.http.post(f"/ffmpeg/cancel/{second}").json()["status"] == "canceled"
+    assert api.http.delete(f"/ffmpeg/tasks/{second}").status_code == 204
+    canceled = shown(api.http.post(f"/ffmpeg/batches/{batch_id}/cancel"), 202)
+    assert (canceled["status"], canceled["counts"]) == ("canceled", {**NO_COUNTS, "canceled": 3})
+    assert api.http.get(f"/ffmpeg/status/{third}").json()["queue_reason"] is None
 
 
 def test_of_what_no_worker_came_to_nobody_is_told_until_asked_to(api: Api) -> None:

@@ -97,6 +97,10 @@ CASES: Mapping[str, Case] = {
 }
 
 
+# Of parts of uploads, which S3 takes on AWS, and test_uploads.py sends on one machine.
+ELSEWHERE = {"REQUEST_TIMEOUT"}
+
+
 @pytest.fixture(scope="module", params=WORLDS)
 def opened(
     request: pytest.FixtureRequest, moto: Moto, tmp_path_factory: pytest.TempPathFactory
@@ -118,7 +122,7 @@ def opened(
 
 
 def test_every_code_is_provoked() -> None:
-    assert set(CASES) == set(CODES)
+    assert set(CASES) == set(CODES) - ELSEWHERE
 
 
 @pytest.mark.parametrize("code", CASES)

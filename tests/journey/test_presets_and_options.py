@@ -24,6 +24,8 @@ from support.source_server import serving
 
 SMALL, LARGE, ODD = "small.mkv", "bigbuckbunny.mp4", "odd.mkv"  # 320x180, 1280x720, and 181x321: on its side, and odd
 TV, FLASH, SONG = "tv.mkv", "flash.mp4", "song.mp3"  # two fields of 360x288 shown as 512x288; one picture; with a cover
+PHOTO = "photo.jpg"
+DOT, RACE = "dot.mkv", "race.mkv"  # one pixel; 300 pictures a second
 _X264 = ("-c:v", "libx264", "-preset", "ultrafast")
 
 TINY = """
@@ -58,6 +60,8 @@ PRESETS: Mapping[str, tuple[Any, ...]] = {
     "hevc": ("hevc-archive", {}, SMALL, "o.mkv", "matroska", (320, 180), ("hevc", "yuv420p10le", "aac", "5.1"), 1.5),
     "av1": ("av1-archive", {}, SMALL, "o.mkv", "matroska", (320, 180), ("av1", "yuv420p10le", "aac", "5.1"), 1.5),
     "av1, odd": ("av1-archive", {}, ODD, "o.mkv", "matroska", (180, 320), ("av1", "yuv420p10le"), 1.0),
+    "av1, one pixel": ("av1-archive", {}, DOT, "o.mkv", "matroska", (2, 2), ("av1", "yuv420p10le"), 0.4),
+    "av1, 300 a second": ("av1-archive", {}, RACE, "o.mkv", "matroska", (64, 64), ("av1", "yuv420p10le"), 0.4),
     "aac": ("audio-aac", {}, SMALL, "o.m4a", "m4a", None, ("aac", "stereo"), 1.5),
     "opus": ("audio-opus", {"channels": 1}, SMALL, "o.opus", "ogg", None, ("opus", "mono"), 1.5),
     "mp3": ("audio-mp3", {"bitrate": "64k"}, SMALL, "o.mp3", "mp3", None, ("mp3", "stereo"), 1.5),
@@ -71,6 +75,9 @@ PRESETS: Mapping[str, tuple[Any, ...]] = {
     "contact sheet": ("contact-sheet", {"every": 1, "columns": 2, "rows": 2}, SMALL, "o.jpg", "image2",
                       (2 * 320 + 12, 2 * 180 + 12), ("mjpeg", "yuvj420p"), None),
     "gif, one picture": ("gif", {}, FLASH, "o.gif", "gif", (320, 180), ("gif", "bgra"), None),
+    "thumbnail, of a photo": ("thumbnail", {}, PHOTO, "o.jpg", "image2", (320, 180), ("mjpeg", "yuvj420p"), None),
+    "gif, of a photo": ("gif", {"start": 3}, PHOTO, "o.gif", "gif", (320, 180), ("gif", "bgra"), None),
+    "webp, of a photo": ("animated-webp", {}, PHOTO, "o.webp", "webp_pipe", (320, 180), ("webp", "yuv420p"), None),
     "the operator's own": ("tiny", {"width": 32}, SMALL, "o.mkv", "matroska", (32, 18), ("h264", "yuv420p"), 1.5),
     "hls": ("hls-720p", {"segment_seconds": 1}, SMALL, "o.m3u8", None, None, None, None),
 }  # fmt: skip
@@ -116,6 +123,9 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     footage.run("-f", "lavfi", "-i", "testsrc2=d=0.8:r=50:s=360x288", *fields, str(folder / TV))
     footage.run("-i", str(folder / SMALL), "-frames:v", "1", "-c", "copy", "-an", str(folder / FLASH))
+    for name, look in ((DOT, "r=25,scale=1:1"), (RACE, "r=300:s=64x64")):
+        footage.run("-f", "lavfi", "-i", f"testsrc2=d=0.4:{look}", "-c:v", "ffv1", str(folder / name))
+    footage.run("-i", str(folder / FLASH), "-update", "1", str(folder / PHOTO))
     cover = ("-f", "lavfi", "-i", "color=red:s=64x64", "-map", "0:a", "-map", "1:v", "-disposition:v", "attached_pic")
     footage.run("-i", str(folder / SMALL), *cover, "-frames:v", "1", "-c:v", "mjpeg", "-ac", "2", str(folder / SONG))
     return folder

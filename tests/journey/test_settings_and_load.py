@@ -26,7 +26,7 @@ from support.service import Service, running
 from support.signed_in import SignedIn
 from support.source_server import SourceServer, serving
 
-EVENTS = lambda_process.ROOT / "events"
+EVENTS, OPERATORS = lambda_process.ROOT / "events", lambda_process.ROOT / "infra" / "README.md"
 PATIENCE = 60.0  # seconds; only a failing test waits that long
 COPY = "-i in.mp4 -c copy out.mp4"
 BY_DEFAULT = {"input_files": {"a.mov": "https://media.example.com/a.mov"}, "output_filename": "b.mp4"}
@@ -343,7 +343,8 @@ def test_the_load_is_shown_through_the_function(function: LambdaProcess) -> None
 def test_the_sweep_sends_the_load_and_takes_away_who_is_gone(aws: Moto, tmp_path: Path) -> None:
     store, records = DynamoTaskStore(moto_server.TABLE), DynamoRecordStore(moto_server.TABLE)
     now = datetime.now(UTC)
-    store.create(task_in(Status.QUEUED, now=now))
+    for status in (Status.PENDING, Status.PENDING, Status.QUEUED):
+        store.create(task_in(status, now=now))
     for name, seen_at in (("here", now), ("gone", now - workers.STALE)):
         worker = Worker(task_id=name, fence=1, host="h", started_at=now, seen_at=seen_at, usage=Usage())
         records.create(workers.to_record(worker))
@@ -352,12 +353,13 @@ def test_the_sweep_sends_the_load_and_takes_away_who_is_gone(aws: Moto, tmp_path
         answer = function.invoke(event("sweep"))
     (metrics,) = [record for record in function.log() if "_aws" in record]
 
-    sent = {name: answer[name] for name in ("QueuedTasks", "RunningTasks", "LiveWorkers")}
-    assert sent == {"QueuedTasks": 1, "RunningTasks": 0, "LiveWorkers": 1}
+    sent = {name: answer[name] for name in ("PendingTasks", "QueuedTasks", "RunningTasks", "LiveWorkers")}
+    assert sent == {"PendingTasks": 2, "QueuedTasks": 1, "RunningTasks": 0, "LiveWorkers": 1}
     units = {one["Name"]: one["Unit"] for one in metrics["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
     assert {name: units[name] for name in (*sent, "OldestQueuedSeconds")} == {
         **dict.fromkeys(sent, "Count"),
         "OldestQueuedSeconds": "Seconds",
     }
+    assert f"| {len(units)} metrics that the sweep sends" in OPERATORS.read_text()  # where it says what they cost
     assert records.find(workers.KIND, "gone.1") is None
     assert records.find(workers.KIND, "here.1")

@@ -2,12 +2,13 @@
 
 import json
 import random
+import select
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from core.local.record_store import SqliteRecordStore
 from core.ports import RecordStore
 from core.settings import Settings
 from core.upload import dumps, loads
-from handlers.web.uploads import Upload
+from handlers.web.uploads import Pace, Upload
 from support import api_server, lambda_process, moto_server, service, signed_in
 from support.api_server import Api
 from support.lambda_process import LambdaProcess
@@ -202,6 +203,44 @@ def test_part_that_is_cut_is_not_there_and_the_next_try_is(api: Api) -> None:
     assert error_of(api.http.post(f"{place}/complete")) == (409, "UPLOAD_INCOMPLETE")
     assert send(api.http.get(place).json(), bytes(3 * MIB)) == [200]
     assert api.http.post(f"{place}/complete").json()["status"] == "complete"
+
+
+@pytest.mark.parametrize(
+    "pace", [Pace(least_bytes_per_second=50, window_seconds=0.5), Pace(idle_seconds=0.5)], ids=["trickle", "silence"]
+)
+def test_part_that_comes_too_slowly_is_let_go_and_the_next_try_taken(tmp_path: Path, pace: Pace) -> None:
+    with api_server.running(tmp_path, pace=pace) as api:
+        upload = begun(api.http, MIB)
+        place, link = f"/ffmpeg/uploads/{upload['upload_id']}", urlsplit(upload["parts"][0]["url"])
+        with socket.create_connection(api.address, timeout=60) as connection:
+            head = f"PUT {link.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {MIB}\r\n\r\n"
+            connection.sendall(head.encode() + b"0")
+            said = b"".join(said_to(connection, trickling=pace.idle_seconds > 1))
+
+        answer = said.decode()
+        assert answer.startswith("HTTP/1.1 408 ")
+        error = json.loads(answer.partition("\r\n\r\n")[2])["error"]
+        assert (error["code"], "send it again" in error["message"]) == ("REQUEST_TIMEOUT", True)
+        assert not list((api.data / "uploads" / upload["upload_id"]).rglob("*.draft"))
+        deadline = time.monotonic() + 60
+        while send(api.http.get(place).json(), bytes(MIB)) != [200]:  # on a machine that stutters, too slowly again
+            assert time.monotonic() < deadline
+        assert api.http.post(f"{place}/complete").json()["status"] == "complete"
+
+
+def said_to(connection: socket.socket, *, trickling: bool) -> Iterator[bytes]:
+    """All that the service says until it hangs up, to somebody who sends a byte now and then, or nothing."""
+    deadline = time.monotonic() + 60
+    with suppress(ConnectionError):  # it hangs up on what is still on its way
+        while time.monotonic() < deadline:
+            if not select.select([connection], [], [], 0.1)[0]:
+                if trickling:
+                    connection.sendall(b"0")
+            elif said := connection.recv(65536):
+                yield said
+            else:
+                return
+        raise AssertionError("it holds the connection for ever")
 
 
 def test_many_cuts_leave_nothing_open(api: Api) -> None:

@@ -25,6 +25,7 @@ from core.ports import Services, TaskStore
 from core.settings import Settings
 from core.task import Output, Task, Timings
 from handlers.web.app import create_app
+from handlers.web.uploads import PACE, Pace
 from support.recording import RecordingDispatcher
 
 FFMPEG_VERSION = "n9.9-test"
@@ -85,6 +86,7 @@ def running(
     before_store: Callable[[TaskStore], TaskStore] = _unchanged,
     settings: Settings = Settings(),  # noqa: B008 - frozen
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    pace: Pace = PACE,
 ) -> Iterator[Api]:
     # With the protocol named, or asyncio leaves Nagle's algorithm on: 40 ms for every answer.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
@@ -107,6 +109,7 @@ def running(
             count=counted.append,
             open_link=objects.open_link,
             take_part=uploads.take,
+            pace=pace,
         )
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
         thread = threading.Thread(target=server.run, args=([listener],))

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from core.batch import Batch, Member, Source, task_id
-from core.batch_view import MOST_SHOWN, File, Line, view
+from core.batch import Batch, Member, Source, lost, task_id
+from core.batch_view import LIST_GONE, MOST_SHOWN, File, Line, view
 from core.task import Status
 from support.builders import NOW, a_task
 
@@ -81,6 +81,15 @@ def test_what_came_of_the_files_is_told_by_their_names() -> None:
         Line(at=NOW + 2 * SECOND, text="clip-2.mp4: failed: The input is empty."),
         Line(at=NOW + 3 * SECOND, text="clip-1.mp4: completed"),
     )
+
+
+def test_without_their_list_files_are_called_by_their_indexes() -> None:
+    members = [Member(number, COMPLETED, NOW + SECOND) for number in range(4)]
+
+    seen = view(BATCH, members, lost(4))
+
+    assert (seen.status, [file.name for file in seen.converted]) == (COMPLETED, [f"file-{n}" for n in range(4)])
+    assert seen.log[-1] == Line(at=NOW + SECOND, text=LIST_GONE)
 
 
 def test_of_many_the_newest_lines_and_the_first_files_are_shown() -> None:

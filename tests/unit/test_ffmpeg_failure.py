@@ -95,6 +95,41 @@ def test_explain_names_the_input_that_is_no_media() -> None:
             "Let ffmpeg compute one with -2, as in scale=1280:-2.",
         ),
         (
+            ["[libx265 @ 0x55d037580480] [error] Image size is too small (2x2)."],
+            T,
+            "The encoder takes no picture as small as 2x2. Scale it up first, as in scale=16:16, or use libx264 or "
+            "libsvtav1.",
+        ),
+        (
+            ["[Parsed_bwdif_0 @ 0x7f8038001fc0] [error] Video of less than 3 columns or lines is not supported"],
+            T,
+            "A picture of less than 3 columns or lines cannot be deinterlaced. Scale it up first, as in scale=16:16, "
+            "or leave out the deinterlacer, which is part of most presets.",
+        ),
+        (
+            ["[Parsed_bwdif_0 @ 0x7f01] [error] Video with planes less than 3 columns or 4 lines is not supported"],
+            T,
+            "A picture of less than 3 columns or 4 lines cannot be deinterlaced. Scale it up first, as in "
+            "scale=16:16, or leave out the deinterlacer, which is part of most presets.",
+        ),
+        (
+            [
+                "Svt[error]: The maximum allowed frame rate is 240 fps",
+                "[libsvtav1 @ 0x56] [error] Error setting encoder parameters: bad parameter (0x80001005)",
+            ],
+            T,
+            "The encoder takes at most 240 frames a second, and the source has more: add -fpsmax 240, or -r with less.",
+        ),
+        (
+            [
+                "[libsvtav1 @ 0x55cbaf32d540] [error] TU size > 8 raw frame size.",
+                "[vost#0:0/libsvtav1 @ 0x55] [error] Task finished with error code: -12 (Cannot allocate memory)",
+            ],
+            T,
+            "libsvtav1 cannot encode so small a picture: let it have two pixels on each side, as in scale=2:2, or "
+            "more.",
+        ),
+        (
             ["[out#0/matroska @ 0x56] [error] Error writing trailer: No space left on device"],
             FailureCode.DISK_FULL,
             "The disk is full: the output is larger than the room for it.",

@@ -1,6 +1,7 @@
 """The log of an attempt: bounded, in whole lines, and read from the newest attempt that has one."""
 
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from core import moves
 from core.errors import NotFound, ResultGone
 from core.ports import Services
 from core.read_log import MAX_BYTES, read_log
-from core.task import Status, Task
+from core.task import Failure, FailureCode, Status, Task, Timings
 from core.worker.journal import Journal
 from support.builders import NOW, task_in
 
@@ -70,6 +71,38 @@ def test_a_task_without_a_log_says_so(services: Services, tmp_path: Path, status
     with pytest.raises(NotFound) as refused:
         read_log(services, task)
     assert refused.value.details == {"task_id": task.task_id, "status": status.value}
+
+
+NEVER = "none of its attempts has come to the end of a run of ffmpeg"
+LOST = "ffmpeg ended, but what it said could not be stored"
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "begun", "why"),
+    [
+        (
+            FailureCode.DISK_FULL,
+            {"exit_code": 228, "log": ["No space left on device"]},
+            True,
+            f"{LOST}. The end of it is in the task's error.details.log",
+        ),
+        (FailureCode.DISK_FULL, {}, False, NEVER),  # the inputs did not fit
+        (FailureCode.UPLOAD_FAILED, {}, True, f"{NEVER}, or what it said could not be stored"),
+        (FailureCode.MEDIA_INVALID, {"input": "in.mp4"}, False, NEVER),
+    ],
+)
+def test_why_a_failed_task_has_no_log(
+    services: Services, code: FailureCode, details: dict[str, object], begun: bool, why: str
+) -> None:
+    timings = Timings(transcode_seconds=1.5 if begun else None)
+    task = replace(task_in(Status.FAILED), error=Failure.of(code, "It failed.", details=details), timings=timings)
+    with pytest.raises(NotFound, match=f"^The task has no log: {re.escape(why)}\\.$"):
+        read_log(services, task)
+
+
+def test_a_completed_task_without_a_log_has_lost_it(services: Services) -> None:
+    with pytest.raises(NotFound, match=LOST):
+        read_log(services, task_in(Status.COMPLETED))
 
 
 def test_a_log_that_was_deleted_is_gone(services: Services, tmp_path: Path) -> None:

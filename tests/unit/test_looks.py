@@ -207,6 +207,7 @@ def test_a_recipe_of_an_unknown_source_is_what_was_registered() -> None:
         ("loudness", None, None),
         ("sprite", FILM, None),
         ("sprite", replace(FILM, duration_seconds=None), "does not tell how long it is"),
+        ("sprite", replace(FILM, container="image2", duration_seconds=0.04), "is one picture and no film"),
         ("sprite", None, "has no video"),
         ("web-mp4-own-rate", replace(FILM, streams=(SOUND,)), "has no video"),
         ("web-mp4-720p", replace(FILM, streams=(SOUND, COVER)), "has no video"),

@@ -52,6 +52,27 @@ def test_a_source_that_cannot_be_probed_gets_the_command_for_any() -> None:
     assert made(task, None) == planned.known(task).text
 
 
+@pytest.mark.parametrize(
+    ("container", "width", "seconds", "begin"),
+    [
+        ("image2", 640, 0.04, ""),
+        ("png_pipe", 640, None, ""),
+        ("webp_pipe", 640, None, ""),
+        ("gif", 640, 0.04, ""),
+        ("webp_pipe", None, None, "-ss 3 "),  # one that moves
+        ("gif", 640, 4.0, "-ss 3 "),
+        ("mp4", 640, 0.04, "-ss 3 "),
+    ],
+)
+def test_one_picture_is_taken_from_its_beginning(
+    container: str, width: int | None, seconds: float | None, begin: str
+) -> None:
+    shown = replace(PICTURE, width=width, height=width)
+    media = Media(container=container, duration_seconds=seconds, streams=(shown,))
+    command = made(a_task_of("gif", "o.gif", start=3, duration=2), media)
+    assert command.startswith(f"{begin}-t 2 -i in.mp4 -vf ")
+
+
 def test_what_the_measuring_run_said_is_corrected() -> None:
     task = a_task_of("loudness", "o.mp4")
     assert task.recipe

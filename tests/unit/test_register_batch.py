@@ -1,5 +1,6 @@
 """Registering a batch: all of it is judged before anything is stored; then it is one list, one record, one job."""
 
+import gzip
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core import manifest
 from core.batch import MOST_TASKS, Source, batch_id_of, task_id, with_name
-from core.batches import get_batch, read_manifest
-from core.errors import BatchNotFound, CommandNotAllowed, IdempotencyConflict, InvalidArgument, UrlNotAllowed
+from core.batches import get_batch, put_manifest, read_manifest
+from core.errors import BatchNotFound, CommandNotAllowed, IdempotencyConflict, InvalidArgument, ListGone, UrlNotAllowed
 from core.ffmpeg import names
 from core.local.input_folders import LocalInputFolders
 from core.moves import QUEUE_PATIENCE, SUBMIT_GRACE
@@ -147,6 +149,20 @@ def test_the_same_request_with_its_key_makes_one_batch(services: Services, dispa
     assert len(dispatcher.batches) == 2
     with pytest.raises(IdempotencyConflict):
         register(services, wanted(*urls(3)), idempotency_key="monday")
+
+
+@pytest.mark.parametrize(
+    "left",
+    [b"", b"no gzip", gzip.compress(b""), manifest.write([source("http://a/b")])[:-4]],
+    ids=["deleted", "another", "empty", "cut off"],
+)
+def test_a_list_that_is_not_what_was_written_is_gone(services: Services, left: bytes) -> None:
+    batch = register(services, wanted(*urls(1))).batch
+    services.objects.delete(services.batch_folder(batch.batch_id))
+    if left:
+        put_manifest(services, batch, left)
+    with pytest.raises(ListGone):
+        read_manifest(services, batch)
 
 
 def test_a_key_for_a_task_and_for_a_batch_makes_two_of_them(services: Services) -> None:

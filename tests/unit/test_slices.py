@@ -120,6 +120,12 @@ def test_an_unknown_batch_is_nothing_to_work_on(worker: Worker) -> None:
     assert slices.run(worker, "3f0c1f60-0000-4000-8000-000000000000", 0) is Outcome.NOT_OURS
 
 
+def test_a_batch_whose_list_is_gone_is_left_alone(worker: Worker, services: Services, batch: Batch) -> None:
+    services.objects.delete(services.batch_folder(batch.batch_id))
+    assert slices.run(worker, batch.batch_id, 0) is Outcome.NOT_OURS
+    assert services.store.members(batch.batch_id) == []
+
+
 def test_a_broken_prober_is_replaced(worker: Worker, services: Services, batch: Batch) -> None:
     worker.prober.close()
     assert slices.run(worker, batch.batch_id, 0) is Outcome.RECORDED

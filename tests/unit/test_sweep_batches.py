@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from core import moves
+from core import manifest, moves
 from core.batch import Batch, Member, task_id
 from core.batch_record import write
-from core.batches import get_batch
+from core.batches import get_batch, put_manifest, read_manifest
 from core.cancel_batch import cancel_batch
 from core.errors import BatchNotFound
 from core.find import find_task
@@ -24,6 +24,7 @@ from core.sweep_batches import (
     reconcile_batches,
     sweep_batches,
 )
+from core.sweep_slice import sweep_slice
 from core.task import KEEP_RECORD, Status
 from support.batches import registered
 from support.builders import NOW, a_task
@@ -110,6 +111,20 @@ def test_without_workers_the_tasks_are_handed_over_one_by_one(services: Services
     assert sweep_batches(services, now=LATER + SECOND) == 0
     sweep_batches(services, now=LATER + PAUSE)
     assert len(members(services, batch)) == batch.count
+
+
+def test_a_batch_whose_list_is_gone_waits_for_it(services: Services) -> None:
+    batch = registered(services)
+    list_of_files = read_manifest(services, batch)
+    services.objects.delete(services.batch_folder(batch.batch_id))
+
+    assert sweep_batches(services, now=LATER) == 1
+    assert sweep_slice(services, batch.batch_id, 0, now=LATER) == []
+
+    assert (members(services, batch), get_batch(services, batch.batch_id).due_at) == ({}, LATER + PAUSE)
+    put_manifest(services, batch, manifest.write(list_of_files))
+    sweep_batches(services, now=LATER + PAUSE)
+    assert members(services, batch) == dict.fromkeys(range(3), Status.QUEUED)
 
 
 def test_a_batch_whose_dispatcher_cannot_be_asked_stays_due(

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core import moves
-from core.batch import Batch, Source, task_id
+from core.batch import URL, Batch, Source, task_id
+from core.batch_view import LIST_GONE
 from core.batches import change_batch, create_batch
-from core.errors import InternalError, TaskExists
+from core.errors import TaskExists
 from core.find import find_task
 from core.local.record_store import SqliteRecordStore
 from core.local.task_store import SqliteTaskStore
@@ -229,15 +230,17 @@ def test_a_status_that_no_task_without_a_row_is_in_needs_no_look_at_batches(serv
         assert list_tasks(without, limit=10, status=status) == Page([task], None)
 
 
-def test_what_is_wrong_with_a_manifest_is_said_unless_it_is_being_deleted(services: Services) -> None:
+def test_a_batch_whose_manifest_is_gone_is_listed_by_indexes(services: Services) -> None:
     batch = a_batch(services)
     task = services.store.create(a_task(created_at=NOW - SECOND))
     services.objects.delete(f"batches/{batch.batch_id}")
+    made = [batch.task(number, Source(f"file-{number}", URL)) for number in reversed(range(batch.count))]
 
-    with pytest.raises(InternalError):
-        list_tasks(services, limit=10)
+    assert listed(services) == [*(replace(one, queue_reason=LIST_GONE) for one in made), task]
+
     change_batch(services, batch.batch_id, lambda batch: replace(batch, canceled_at=NOW, finished_at=NOW))
-    assert listed(services) == [task]
+    canceled = [replace(one, status=Status.CANCELED, finished_at=NOW) for one in made]
+    assert listed(services) == [*canceled, task]
 
 
 def seen(services: Services, caller: Caller) -> Services:

@@ -42,6 +42,7 @@ def test_every_status_is_that_of_the_contract() -> None:
         "UPLOAD_NOT_FOUND": 404,
         "BATCH_NOT_FOUND": 404,
         "METHOD_NOT_ALLOWED": 405,
+        "REQUEST_TIMEOUT": 408,
         "TASK_NOT_READY": 409,
         "TASK_ENDED": 409,
         "IDEMPOTENCY_CONFLICT": 409,

@@ -18,7 +18,7 @@ CLOCK = re.compile(r"\s*(-?)(?:(\d{1,12}):)?([0-5]?\d):([0-5]?\d(?:\.\d*)?)s?$",
 COUNT = re.compile(r"\s*([-+]?\d{1,12}(?:\.\d*)?)(s|ms|us)?$", re.ASCII)
 UNITS: Mapping[str | None, float] = {None: 1, "s": 1, "ms": 1e3, "us": 1e6}  # in a second
 
-FILTER_NAME = re.compile(r"(?:^|[,;\]])\s*([a-z_0-9]+)")
+FILTER_NAME = re.compile(r"(?:^|(?<!\\)[,;\]])\s*([a-z_0-9]+)")
 GRAPH_INPUT = re.compile(r"\[(\d{1,4})(?::[^\]]*)?\]")
 MAPPED_INPUT = re.compile(r"(\d{1,4})")
 RATE = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
@@ -172,8 +172,13 @@ def _still(source: Input, media: Mapping[str, Media]) -> bool:
     facts = media.get(source.name)
     if facts is None or _endless(source.options):
         return False
-    picture = facts.container.endswith("_pipe") or facts.container in ("image2", *IMAGES)
-    return picture and (facts.duration_seconds or 0.0) < 0.1
+    return is_picture(facts)
+
+
+def is_picture(media: Media) -> bool:
+    """Whether it is one picture; what moves in a WebP, the prober does not tell."""
+    picture = media.container.endswith("_pipe") or media.container in ("image2", *IMAGES)
+    return picture and (media.duration_seconds or 0.0) < 0.1
 
 
 def _sources(output: Output, command: Command) -> list[int]:
@@ -203,8 +208,13 @@ def _frames(output: Output, command: Command, known: Iterable[Media], length: fl
 
 
 def _output_rate(output: Output, command: Command, known: Iterable[Media]) -> float | None:
-    if {"fps_mode", "fpsmax", "bsf"} & {option.name for option in output.options}:
+    if {"fps_mode", "bsf"} & {option.name for option in output.options}:
         return None
+    rate, most = _unbounded_rate(output, command, known), last(output.options, "fpsmax")
+    return rate if rate is None or most is None else min(rate, _rate(most) or rate)
+
+
+def _unbounded_rate(output: Output, command: Command, known: Iterable[Media]) -> float | None:
     asked = next((o.value for o in reversed(output.options) if o.name == "r" and _for_video(o)), None)
     if asked is not None:
         return _rate(asked)

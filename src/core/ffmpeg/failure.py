@@ -60,6 +60,11 @@ KNOWN: tuple[Known, ...] = (
         "filter lets nothing pass.",
     ),
     _known(
+        r"TU size > 8 raw frame size",  # likewise
+        _FAILED,
+        "libsvtav1 cannot encode so small a picture: let it have two pixels on each side, as in scale=2:2, or more.",
+    ),
+    _known(
         r"Cannot allocate memory|[Oo]ut of memory",
         FailureCode.OUT_OF_MEMORY,
         "Memory ran out. Ask for smaller frames, fewer outputs at once, or a faster preset.",
@@ -112,6 +117,23 @@ KNOWN: tuple[Known, ...] = (
         r"^.*?((?:width|height) not divisible by 2 \(\d+x\d+\))",
         _FAILED,
         "The encoder needs even dimensions: {0}. Let ffmpeg compute one with -2, as in scale=1280:-2.",
+    ),
+    _known(
+        r"Image size is too small \((\d+x\d+)\)",
+        _FAILED,
+        "The encoder takes no picture as small as {0}. Scale it up first, as in scale=16:16, or use libx264 or "
+        "libsvtav1.",
+    ),
+    _known(
+        r"Video (?:of|with planes) less than (\d+ columns or (?:\d+ )?lines) is not supported",
+        _FAILED,
+        "A picture of less than {0} cannot be deinterlaced. Scale it up first, as in scale=16:16, or leave out the "
+        "deinterlacer, which is part of most presets.",
+    ),
+    _known(
+        r"The maximum allowed frame rate is (\d+) fps",
+        _FAILED,
+        "The encoder takes at most {0} frames a second, and the source has more: add -fpsmax {0}, or -r with less.",
     ),
     _known(
         r"Filtering and streamcopy cannot be used together",

@@ -120,6 +120,8 @@ def _no_ladder(media: Media) -> str | None:
 
 
 def _no_film(media: Media) -> str | None:
+    if source.is_still(media):
+        return "is one picture and no film"
     return _no_picture(media) or (None if media.duration_seconds else "does not tell how long it is")
 
 

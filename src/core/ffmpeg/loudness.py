@@ -1,8 +1,9 @@
 """Loudness as EBU R 128 has it: what a measuring run of ffmpeg says of a sound, and the filter that then corrects it.
 
 Measured by `ebur128`, which takes a seventh of the time of `loudnorm`'s own first pass. Corrected by one factor for
-the whole. Where the peaks leave no room for that, they are limited: `loudnorm` would follow the sound instead, and is
-up to 4 LU off in short films (tried).
+the whole. Where the peaks leave no room for that, they are limited, which costs loudness. Nothing simple does better
+(tried, with 6, 10 and 14 dB too many): `loudnorm` follows the sound instead, and is up to 4 LU off in short films; a
+release of 1 ms halves the loss, by bending the waves themselves; and two more runs leave up to 60 % of it.
 """
 
 import re

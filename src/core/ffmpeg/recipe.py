@@ -5,11 +5,14 @@ the same of it whatever has become of the file since. What is made is judged lik
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from core.ffmpeg import looks, preset, preset_file, sprite
+from core.ffmpeg.command import Command, Option
 from core.ffmpeg.loudness import Loudness
 from core.ffmpeg.preset import Made, Preset
+from core.ffmpeg.source import is_still
 from core.task import Media, Recipe
 
 
@@ -31,6 +34,18 @@ def command(
     return preset.made(
         found, recipe.parameters, source=source, output=output, gpu=recipe.gpu, media=media, measured=measured
     )
+
+
+def fitted(command: Command, media: Media | None) -> Command:
+    """The command without -ss where the source is one picture: it has no other moment than its beginning, and once
+    ffmpeg has sought that, it finds nothing more in a JPEG (tried)."""
+    if media is None or not is_still(media):
+        return command
+    return replace(command, inputs=tuple(replace(one, options=_unsought(one.options)) for one in command.inputs))
+
+
+def _unsought(options: tuple[Option, ...]) -> tuple[Option, ...]:
+    return tuple(option for option in options if option.name != "ss")
 
 
 def measuring(recipe: Recipe, *, source: str, output: str) -> Made | None:

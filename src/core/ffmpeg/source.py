@@ -3,7 +3,7 @@
 What is not told is None; nothing is guessed. What is made of it is for looks.py and the modules that it names.
 """
 
-from core.ffmpeg.expect import IMAGES
+from core.ffmpeg.expect import IMAGES, is_picture
 from core.task import Media, Stream
 
 LEAST_OF_A_COVER = 1_000  # frames in a second: what is told of a cover is its time base, and no camera is so fast
@@ -17,6 +17,12 @@ def picture(media: Media) -> Stream | None:
 
 def sound(media: Media) -> Stream | None:
     return next((stream for stream in media.streams if stream.type == "audio"), None)
+
+
+def is_still(media: Media) -> bool:
+    """Whether it is one picture and no film, so that there is no other moment in it than its beginning."""
+    shown = picture(media)
+    return is_picture(media) and shown is not None and bool(shown.width)  # which is not told of a WebP that moves
 
 
 def lasts(media: Media, seconds: float) -> bool:

@@ -19,6 +19,7 @@ import httpx
 
 from core import urls
 from core.errors import UrlNotAllowed
+from core.flow import Flow
 from core.task import FailureCode
 from core.worker import answer, guard, transport
 from core.worker.answer import Cut, StartOver
@@ -94,8 +95,7 @@ class _Download:
     arrived: int = 0
     file: answer.File = field(default_factory=answer.File)
     answer_by: float | None = None  # None once the headers have come
-    window_began: float = 0.0
-    window_bytes: int = 0
+    flow: Flow | None = None  # of the body
 
 
 class Client:
@@ -221,7 +221,12 @@ def _next_hop(download: _Download, place: urls.Web, response: httpx.Response) ->
 def _receive(download: _Download, response: httpx.Response) -> None:
     """Write the body where it belongs: behind what has arrived if it continues, else from the start."""
     _expect(download, response)
-    download.window_began, download.window_bytes = time.monotonic(), 0
+    limits = download.limits
+    download.flow = Flow(
+        least_bytes_per_second=limits.least_bytes_per_second,
+        window_seconds=limits.rate_window_seconds,
+        began=time.monotonic(),
+    )
     with download.path.open("r+b" if download.arrived else "wb", buffering=0) as file:
         file.seek(download.arrived)
         _judge_room(download, os.fstatvfs(file.fileno()))
@@ -262,19 +267,16 @@ def _judge_room(download: _Download, disk: os.statvfs_result) -> None:
 def _count(download: _Download, size: int) -> None:
     _go_on(download)
     download.arrived += size
-    download.window_bytes += size
+    if download.flow:
+        download.flow.count(size)
     if download.arrived > download.limits.max_bytes:
         raise too_large(download.source.name, download.limits.max_bytes)
     _judge_rate(download)
 
 
 def _judge_rate(download: _Download) -> None:
-    elapsed = time.monotonic() - download.window_began
-    if elapsed < download.limits.rate_window_seconds:
-        return
-    if download.window_bytes < download.limits.least_bytes_per_second * elapsed:
+    if download.flow and download.flow.is_trickle(time.monotonic()):
         raise _failed(download, f"sends fewer than {download.limits.least_bytes_per_second:.0f} bytes a second.")
-    download.window_began, download.window_bytes = time.monotonic(), 0
 
 
 def _is_signed(url: str) -> bool:

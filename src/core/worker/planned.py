@@ -85,7 +85,7 @@ def _made(task: Task, recipe: Recipe, *, media: Media | None, measured: "Loudnes
         found = recipes.command(
             recipe, source=_source(task), output=task.output_files[0], media=media, measured=measured
         )
-    return _judged(task, *found)
+    return recipes.fitted(_judged(task, *found), media)
 
 
 def _judged(task: Task, text: str, written: Sequence[str]) -> Command:

@@ -6,7 +6,7 @@ by both. What has ended is passed over, so a second attempt goes on where the fi
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from threading import Event
@@ -14,7 +14,7 @@ from threading import Event
 from core import moves
 from core.batch import Batch, Source
 from core.batches import get_batch, read_manifest
-from core.errors import BatchNotFound, TaskChanged, TaskEnded, TaskExists, TaskNotFound, TaskNotReady
+from core.errors import BatchNotFound, ListGone, TaskChanged, TaskEnded, TaskExists, TaskNotFound, TaskNotReady
 from core.task import Status, Task
 from core.worker import job, process
 from core.worker.job import Outcome, Worker
@@ -44,16 +44,27 @@ def run(
         batch = get_batch(worker.services, batch_id)
     except BatchNotFound:
         return Outcome.NOT_OURS
+    try:
+        files = read_manifest(worker.services, batch)
+    except ListGone as error:  # which another worker would not do better
+        log.error(error.message, extra={"action": "list_gone"})
+        return Outcome.NOT_OURS
     with ExitStack() as stack:
-        return _run(worker, batch, number, on_task, stack)
+        return _run(worker, batch, files, number, on_task, stack)
 
 
-def _run(worker: Worker, batch: Batch, number: int, on_task: Callable[[str], object], stack: ExitStack) -> Outcome:
-    manifest = read_manifest(worker.services, batch)
+def _run(
+    worker: Worker,
+    batch: Batch,
+    files: Sequence[Source],
+    number: int,
+    on_task: Callable[[str], object],
+    stack: ExitStack,
+) -> Outcome:
     for index in batch.slice(number):
         if worker.stop.is_set():
             return Outcome.GIVEN_UP
-        task = _claimed(worker, batch, index, manifest[index])
+        task = _claimed(worker, batch, index, files[index])
         if task is None:
             continue
         batch = get_batch(worker.services, batch.batch_id)

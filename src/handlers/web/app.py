@@ -71,12 +71,14 @@ def create_app(
     machine: Callable[[], Machine] | None = None,
     metrics: "Metrics | None" = None,
     take_part: uploads.TakePart | None = None,
+    pace: uploads.Pace = uploads.PACE,
 ) -> FastAPI:
     """The API on `services`.
 
     `sandbox` says how ffmpeg is contained, where it runs on this machine. `count` is told the name of each thing that
     is worth a metric. `open_link` is given where the service itself serves its outputs; without it there is no
-    `/files`. `take_part` likewise where it takes the parts of uploads. `live` is given where others in this process
+    `/files`. `take_part` likewise where it takes the parts of uploads, which come at
+    that `pace` at least. `live` is given where others in this process
     follow the settings too, `machine` where there is one to look at, and `metrics` where they can be read at
     `/metrics`.
     """
@@ -107,7 +109,7 @@ def create_app(
     if metrics:
         app.router.routes += metrics.router().routes
     if take_part:
-        app.router.routes += uploads.router(take_part, settings.upload_origins).routes
+        app.router.routes += uploads.router(take_part, settings.upload_origins, pace).routes
     # The last one added is the outermost.
     app.add_middleware(BodyLimit)
     app.add_middleware(sign_in.SignIn, settings=settings, clock=clock)

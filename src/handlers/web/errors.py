@@ -31,6 +31,7 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.UploadNotFound: 404,
     errors.BatchNotFound: 404,
     errors.MethodNotAllowed: 405,
+    errors.RequestTimeout: 408,
     errors.TaskNotReady: 409,
     errors.TaskEnded: 409,
     errors.IdempotencyConflict: 409,
@@ -46,6 +47,7 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.ServiceUnavailable: 503,
     errors.DispatchUnavailable: 503,
     # These never leave core; one that does is a fault of ours, not of the caller's.
+    errors.ListGone: 500,
     errors.DispatchDelayed: 500,
     errors.Conflict: 500,
     errors.TaskExists: 500,

@@ -3,11 +3,13 @@
 The bytes of a part go from the socket to the disk in pieces; nothing here holds more than one.
 """
 
+import asyncio
 import re
-from collections.abc import Callable, Collection
+import time
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 from fastapi import APIRouter, Path, Request
 from pydantic import ConfigDict, Field
@@ -16,7 +18,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from core import upload as domain
-from core.errors import InvalidArgument, NotFound, ServiceError, UploadNotFound
+from core.errors import InvalidArgument, NotFound, RequestTimeout, ServiceError, UploadNotFound
+from core.flow import Flow
 from core.ports import Services
 from core.seen import Caller
 from core.settings import Settings
@@ -142,18 +145,29 @@ class Draft(Protocol):
     def close(self) -> None: ...
 
 
+class Pace(NamedTuple):
+    """How slowly a part may come: slower than an input may, as several come at once over a line of the caller's own."""
+
+    idle_seconds: float = 60.0
+    least_bytes_per_second: float = 1_000.0
+    window_seconds: float = 60.0
+
+
+PACE = Pace()
 TakePart = Callable[[str, str, int], Draft]
 """A link's token, upload and number of the part to the place for it. Raises NotFound."""
 
 
-def router(take_part: TakePart, origins: Collection[str]) -> APIRouter:
+def router(take_part: TakePart, origins: Collection[str], pace: Pace = PACE) -> APIRouter:
     """The links to parts, which pages of `origins` may use from a browser too."""
     routes = APIRouter()
 
     async def put(token: str, upload_id: str, number: str, request: Request) -> Response:
         allowed = _allowed(request, origins)
         try:
-            await _taken(take_part, token, _checked(upload_id), number, request)
+            await _taken(take_part, token, _checked(upload_id), number, request, pace)
+        except RequestTimeout as error:
+            return errors.logged(error, headers={**allowed, "Connection": "close"})  # or it would go on coming
         except ServiceError as error:
             return errors.logged(error, headers=allowed)
         return Response(headers=allowed)
@@ -177,7 +191,7 @@ def _allowed(request: Request, origins: Collection[str]) -> dict[str, str]:
     return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
 
 
-async def _taken(take_part: TakePart, token: str, upload_id: str, number: str, request: Request) -> None:
+async def _taken(take_part: TakePart, token: str, upload_id: str, number: str, request: Request, pace: Pace) -> None:
     if not (number.isascii() and number.isdecimal() and len(number) < 6):
         raise NotFound
     draft = await run_in_threadpool(take_part, token, upload_id, int(number))
@@ -185,7 +199,7 @@ async def _taken(take_part: TakePart, token: str, upload_id: str, number: str, r
         declared = request.headers.get("content-length", "")
         if declared.isdecimal():
             draft.announce(int(declared))
-        await _written(draft, request)
+        await _written(draft, request.stream(), pace)
         await run_in_threadpool(draft.keep)
     except ClientDisconnect:
         raise InvalidArgument("The part broke off: send it again.", details={"field": "body"}) from None
@@ -193,14 +207,39 @@ async def _taken(take_part: TakePart, token: str, upload_id: str, number: str, r
         draft.close()
 
 
-async def _written(draft: Draft, request: Request) -> None:
+async def _written(draft: Draft, body: AsyncIterator[bytes], pace: Pace) -> None:
     piece = bytearray()
-    async for received in request.stream():
+    flow = Flow(
+        least_bytes_per_second=pace.least_bytes_per_second,
+        window_seconds=pace.window_seconds,
+        began=time.monotonic(),
+    )
+    while received := await _next(body, pace):
+        flow.count(len(received))
+        if flow.is_trickle(time.monotonic()):
+            raise _too_slow(pace)
         piece += received
         if len(piece) >= _PIECE_BYTES:
             await run_in_threadpool(draft.write, piece)
             piece = bytearray()
     await run_in_threadpool(draft.write, piece)
+
+
+async def _next(body: AsyncIterator[bytes], pace: Pace) -> bytes:
+    """What has come; nothing at the end. Raises RequestTimeout when nothing does."""
+    try:
+        async with asyncio.timeout(pace.idle_seconds):
+            return await anext(body, b"")
+    except TimeoutError:
+        raise _too_slow(pace) from None
+
+
+def _too_slow(pace: Pace) -> RequestTimeout:
+    least, window, idle = pace.least_bytes_per_second, pace.window_seconds, pace.idle_seconds
+    return RequestTimeout(
+        f"The part came too slowly: {least:g} bytes a second are due on average over {window:g} s, and the next one "
+        f"within {idle:g} s. Nothing of it was kept: send it again, fewer parts at once where the line is slow."
+    )
 
 
 def install(
