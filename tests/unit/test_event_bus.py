@@ -38,7 +38,9 @@ def client(url: str, seconds: float) -> Any:
         endpoint_url=url,
         aws_access_key_id="testing",
         aws_secret_access_key="testing",
-        config=Config(connect_timeout=60, read_timeout=seconds, retries={"mode": "standard", "total_max_attempts": TRIES}),
+        config=Config(
+            connect_timeout=60, read_timeout=seconds, retries={"mode": "standard", "total_max_attempts": TRIES}
+        ),
     )
 
 

@@ -520,7 +520,8 @@ def test_silent_source_does_not_delay_the_stop(tmp_path: Path) -> None:
     threading.Timer(0.3, stop.set).start()
     limits = fetch.Limits(max_bytes=10**6)
 
-    with answering(lambda _, connection: until_it_leaves(connection), **{"media.example.com": [[PUBLIC_IP]]}) as internet:
+    names = {"media.example.com": [[PUBLIC_IP]]}
+    with answering(lambda _, connection: until_it_leaves(connection), **names) as internet:
         began = time.monotonic()
         source = fetch.Source(name="in.mp4", url="http://media.example.com/")
         with fetch.Client(limits, urls.PUBLIC, internet.network) as http, pytest.raises(Stopped):

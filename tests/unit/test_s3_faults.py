@@ -4,6 +4,7 @@ An upload is either there, whole and verified, or the task has failed in a way t
 begun and not ended, the deletion takes away.
 """
 
+import gc
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,9 @@ from support import leftovers, s3_proxy
 from support.moto_server import BUCKET, Moto
 from support.s3_proxy import Fault, S3Proxy
 
+# boto3 leaves the connection of a request that was broken off to the garbage collector, which warns of it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 SMALL = b"a small output" * 10
 LARGE = bytes(range(256)) * 4096 * 17  # two parts
 FOLDER = "outputs/t/1"
@@ -39,6 +43,12 @@ NO_BUCKET = s3_proxy.answers(404, "NoSuchBucket")
 NOT_THERE = s3_proxy.says(b"", 404)
 REFUSED_LATE = s3_proxy.says(b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>No.</Message></Error>")
 NO_UPLOAD_ID = s3_proxy.says(b"<?xml version='1.0'?><InitiateMultipartUploadResult/>")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected() -> Iterator[None]:
+    yield
+    gc.collect()  # here, and not in the tests of another file
 
 
 @pytest.fixture
@@ -131,8 +141,6 @@ CASES = {
 }
 
 
-# boto3 leaves the connection of a request that was broken off to the garbage collector, which warns of it.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_upload_is_verified_or_failed(proxy: S3Proxy, tmp_path: Path, case: Case) -> None:
     # given
@@ -191,7 +199,6 @@ def test_failure_has_what_s3_calls_it(proxy: S3Proxy, tmp_path: Path, fault: Fau
     assert caught.value.failure.details == {"output": "out.mp4", "reason": reason}
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_first_file_to_fail_ends_the_others(proxy: S3Proxy, tmp_path: Path) -> None:
     # given an upload that would take minutes, and one that fails
     proxy.bytes_per_second = 200_000
@@ -232,7 +239,6 @@ def of_size(path: Path, size: int) -> Finished:
     return Finished(path=path, filename="out.mp4", declared=0, media=None)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_upload_over_a_slow_line_stops_at_once_and_leaves_nothing(proxy: S3Proxy, tmp_path: Path) -> None:
     # given a file that would take minutes, and is on its way
     proxy.bytes_per_second = 300_000
@@ -249,7 +255,6 @@ def test_upload_over_a_slow_line_stops_at_once_and_leaves_nothing(proxy: S3Proxy
     leftovers.seconds_until(lambda: not transfers_there(), most=60)  # its threads clear away, also after its end
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("operation", ["PutObject", "UploadPart", "CompleteMultipartUpload"])
 def test_upload_to_a_store_that_never_answers_stops_within_bounds(
     proxy: S3Proxy, tmp_path: Path, operation: str
@@ -328,7 +333,6 @@ DELETIONS: Mapping[str, tuple[str, Fault, bool]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("deletable")
 @pytest.mark.parametrize(("operation", "fault", "done"), DELETIONS.values(), ids=DELETIONS)
 def test_deletion_says_when_something_is_left_and_can_be_repeated(
