@@ -113,7 +113,7 @@ def test_fetch_gives_up_a_silent_source(server: SourceServer, tmp_path: Path) ->
 
 
 def test_fetch_gives_up_a_trickle(server: SourceServer, tmp_path: Path) -> None:
-    limits = fetch.Limits(max_bytes=1000, rate_window_seconds=0.5)
+    limits = fetch.Limits(max_bytes=1000, rate_window_seconds=0.5, total_seconds=60)
 
     failure = failure_of(f"{server.url}/trickle", tmp_path / "i0.mp4", limits)
 

@@ -35,7 +35,7 @@ from support.fake_internet import Answer, FakeInternet, Request, answering, said
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "cases" / "urls.json").read_text())["cases"]
 PUBLIC_IP = "93.184.216.34"
 PATIENT = fetch.Limits(max_bytes=1_000_000, pause_seconds=0.01)  # where the download is to succeed
-LIMITS = fetch.Limits(max_bytes=1_000_000, attempts=2, pause_seconds=0.01)
+LIMITS = fetch.Limits(max_bytes=1_000_000, attempts=2, pause_seconds=0.01, total_seconds=60)
 UNREACHABLE = "The source of in.mp4 cannot be reached (2 attempts were made)."
 
 
