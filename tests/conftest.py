@@ -1,21 +1,31 @@
 """Fixtures that more than one kind of test shares."""
 
+import logging
 import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from support import moto_server
 from support.moto_server import Moto
 
-# How long an example takes is not what these tests are about, and on a busy machine it says nothing.
-settings.register_profile("here", deadline=None)
+# How long examples take, to make and to try, is not what these tests are about, and on a busy machine says nothing.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
 # A person's runs look at new examples each time; CI looks at the same ones, and so fails only for a change.
-settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """A program's `main` that a test calls takes over the log; it is given back, or it spoils whatever comes next."""
+    kept = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:], level = kept
+    logging.root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -23,11 +23,11 @@ def push(tmp_path: Path, log: Path, *, exists: bool, changed: bool = False) -> s
         "docker": "cat >/dev/null",
         "git": f"case $1 in rev-parse) echo 0123456789ab;; status) echo '{'M file' if changed else ''}';; esac",
         "aws": "case $2 in"
-        f" describe-repositories) [ -e {log}.made ] || {str(exists).lower()} && echo {URI};;"
-        f" create-repository) touch {log}.made;; get-login-password) echo s3cr3t;; esac",
+        f" describe-repositories) [ -e '{log}.made' ] || {str(exists).lower()} && echo {URI};;"
+        f" create-repository) touch '{log}.made';; get-login-password) echo s3cr3t;; esac",
     }
     for name, answer in answers.items():
-        (programs / name).write_text(f'#!/bin/sh\n[ {name} = git ] || echo "{name} $*" >>{log}\n{answer}\n')
+        (programs / name).write_text(f'#!/bin/sh\n[ {name} = git ] || echo "{name} $*" >>"{log}"\n{answer}\n')
         (programs / name).chmod(0o755)
     env = {"PATH": f"{programs}:{os.environ['PATH']}"}
     return subprocess.run(

@@ -279,7 +279,7 @@ def run(tmp_path: Path, *, disks: str, failing: str = "") -> tuple[int, list[str
     programs.mkdir()
     log = tmp_path / "log"
     for name in ("mkdir", "mkfs.xfs", "mount", "chown", "chmod"):
-        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >>{log}\nexit {int(name == failing)}\n')
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{log}"\nexit {int(name == failing)}\n')
     (programs / "lsblk").write_text(f"#!/bin/sh\ncat <<'END'\n{disks}\nEND\n")
     for program in programs.iterdir():
         program.chmod(0o755)

@@ -276,7 +276,9 @@ def without_id(answer: httpx.Response, task_id: str) -> tuple[int, str, dict[str
     return answer.status_code, answer.text.replace(task_id, "THE ID"), headers
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     status=st.sampled_from(Status),
     which=st.integers(0, 1000),

@@ -57,6 +57,7 @@ class FaultServer:
     starts: list[int] = field(default_factory=list)
     is_over: threading.Event = field(default_factory=threading.Event)
     visits: list[tuple[threading.Thread, socket.socket]] = field(default_factory=list)
+    last: tuple[str, int] | None = None  # the address of the visitor who ends it
 
 
 @contextlib.contextmanager
@@ -69,9 +70,11 @@ def going_wrong(behaviour: Behaviour) -> Iterator[FaultServer]:
             yield server
         finally:
             server.is_over.set()
-            with contextlib.suppress(OSError):
-                socket.create_connection(listener.getsockname()).close()
-            thread.join()
+            with socket.socket() as last:
+                last.bind(("127.0.0.1", 0))
+                server.last = last.getsockname()
+                last.connect(listener.getsockname())
+                thread.join()
             for visit, connection in server.visits:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
@@ -80,8 +83,8 @@ def going_wrong(behaviour: Behaviour) -> Iterator[FaultServer]:
 
 def _serve(listener: socket.socket, server: FaultServer, behaviour: Behaviour) -> None:
     while True:
-        connection, _ = listener.accept()
-        if server.is_over.is_set():
+        connection, address = listener.accept()
+        if address == server.last:  # and so all who came before have had their visit
             connection.close()
             return
         visit = threading.Thread(target=_visited, args=(connection, server, behaviour))

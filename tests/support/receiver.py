@@ -31,6 +31,7 @@ class Receiver:
     calls: list[Call] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)  # ends whatever an answer waits for
     lock: threading.Lock = field(default_factory=threading.Lock)
+    last: tuple[str, int] | None = None  # the address of the caller who ends it
 
     @property
     def url(self) -> str:
@@ -105,16 +106,18 @@ def receiving(answer: Answer) -> Iterator[Receiver]:
             yield receiver
         finally:
             receiver.closing.set()
-            with contextlib.suppress(OSError):
-                socket.create_connection(listener.getsockname()).close()
-            thread.join()
+            with socket.socket() as last:
+                last.bind(("127.0.0.1", 0))
+                receiver.last = last.getsockname()
+                last.connect(listener.getsockname())
+                thread.join()
 
 
 def _serve(listener: socket.socket, receiver: Receiver) -> None:
     threads = []
     while True:
-        connection, _ = listener.accept()
-        if receiver.closing.is_set():
+        connection, address = listener.accept()
+        if address == receiver.last:  # and so all who called before are heard
             connection.close()
             break
         threads.append(threading.Thread(target=receiver.take, args=(connection,)))

@@ -63,8 +63,11 @@ class S3Proxy:
 def proxying(upstream: str) -> Iterator[S3Proxy]:
     proxy = S3Proxy(upstream)
 
+    connections: list[socket.socket] = []
+
     class Handler(StreamRequestHandler):
         def handle(self) -> None:
+            connections.append(self.connection)
             with suppress(ConnectionError):
                 _exchange(proxy, self.connection, self.rfile)
 
@@ -86,6 +89,9 @@ def proxying(upstream: str) -> Iterator[S3Proxy]:
             proxy.heal()
             server.shutdown()
             thread.join()
+            for connection in connections:  # nobody waits any more for what is silent
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
 
 def _exchange(proxy: S3Proxy, connection: socket.socket, reader: Any) -> None:

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -59,11 +59,12 @@ class Faults:
     no_etag: bool = False
     spoiled: bool = False  # a byte of each download is another
     dead_links: int = 0  # so many downloads are answered as a link is that has expired
-    away: bool = False  # the connection is closed without an answer
+    away: float = 0  # so often the connection is closed without an answer
     hung: bool = False  # no answer while this is so
     no_uploads: bool = False  # as a service that is older
     pace: float = 0  # bytes a second
     lost_answer: str = ""  # the next request for this path is passed on, and its answer lost
+    meanwhile: Callable[[], object] = lambda: None  # what happens, each time, when a part or a download is under way
 
 
 class UploadFront(ThreadingHTTPServer):
@@ -84,6 +85,7 @@ class UploadFront(ThreadingHTTPServer):
         self.ranges: list[str | None] = []
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
+        self.closing = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that leave early are what some tests are about."""
@@ -112,6 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
             while self.server.faults.hung:
                 time.sleep(0.02)
             if self.server.faults.away:
+                self.server.faults.away -= 1
                 raise _Gone
             if path.startswith("/parts/"):
                 self._part(*path.split("/")[2:])
@@ -204,6 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
                         raise _Gone
                     file.write(piece)
                     left -= len(piece)
+                    faults.meanwhile()
                     self._keep_pace(piece)
             if cut:
                 raise _Gone
@@ -273,6 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
             piece = answer.read(min(PIECE, left))
             left -= len(piece)
             self.wfile.write(bytes([piece[0] ^ 1]) + piece[1:] if faults.spoiled else piece)
+            faults.meanwhile()
             self._keep_pace(piece)
         if cut:
             raise _Gone
@@ -288,7 +293,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _keep_pace(self, piece: bytes) -> None:
         if self.server.faults.pace:
-            time.sleep(len(piece) / self.server.faults.pace)
+            self.server.closing.wait(len(piece) / self.server.faults.pace)
 
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers["Content-Length"] or 0))
@@ -314,5 +319,6 @@ def before(service: str, folder: Path, *, part_size_bytes: int = 100_000_000) ->
         try:
             yield server
         finally:
+            server.closing.set()
             server.shutdown()
             thread.join()

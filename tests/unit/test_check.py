@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def check(folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "SCRATCH_DIR": str(folder), **settings}
     argv = [sys.executable, "-m", "handlers.check"]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=240, check=False)
 
 
 def program(folder: Path, script: str) -> str:

@@ -18,21 +18,24 @@ def test_crew_is_still_at_work_after_an_interruption() -> None:
         raise Alarm
 
     def work() -> None:
-        free.wait(20)
+        free.wait(60)
+
+    def wait_and_be_interrupted(crew: Crew) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        crew.wait(60)
 
     free = threading.Event()
     before = signal.signal(signal.SIGALRM, ring)
     try:
         crew = Crew(2, work)
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(Alarm):
-            crew.wait(20)
+            wait_and_be_interrupted(crew)
     finally:
         signal.signal(signal.SIGALRM, before)
 
     assert not crew.wait(0.05)
     free.set()
-    assert crew.wait(20)
+    assert crew.wait(60)
 
 
 def test_crew_of_nobody_is_done() -> None:

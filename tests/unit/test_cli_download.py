@@ -3,8 +3,6 @@
 import hashlib
 import os
 import stat
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,13 +140,10 @@ def test_file_that_is_there_is_kept_unless_forced(scene: Scene) -> None:
 
 
 def test_file_that_comes_to_be_meanwhile_is_kept(scene: Scene) -> None:
-    scene.front.faults.pace = 2_000_000
-    writing = threading.Timer(0.1, lambda: scene.target.write_text("mine"))
-    writing.start()
+    scene.front.faults.meanwhile = lambda: scene.target.write_text("mine")
 
     with pytest.raises(Usage) as fault:
         scene.collect()
-    writing.join()
 
     assert fault.value.code == "FILE_EXISTS"
     assert scene.target.read_text() == "mine"
@@ -156,16 +151,13 @@ def test_file_that_comes_to_be_meanwhile_is_kept(scene: Scene) -> None:
 
 
 def test_stop_leaves_nothing(scene: Scene) -> None:
-    scene.front.faults.pace = 300_000
-    stopping = threading.Timer(0.2, scene.api.stop.set)
-    stopping.start()
-    began = time.monotonic()
+    scene.front.faults.pace = 100_000
+    scene.front.faults.meanwhile = scene.api.stop.set
 
     with pytest.raises(Interrupted):
         scene.collect()
-    stopping.join()
 
-    assert time.monotonic() - began < 2
+    assert all(done < len(CONTENT) for _, done, _ in scene.row.moves)
     assert scene.left() == []
 
 

@@ -31,19 +31,21 @@ ANSWER = {
 }
 
 
-def client(url: str) -> Any:
+def client(url: str, seconds: float) -> Any:
     return boto3.client(
         "events",
         region_name="eu-central-1",
         endpoint_url=url,
         aws_access_key_id="testing",
         aws_secret_access_key="testing",
-        config=Config(connect_timeout=0.5, read_timeout=0.5, retries={"mode": "standard", "total_max_attempts": TRIES}),
+        config=Config(
+            connect_timeout=60, read_timeout=seconds, retries={"mode": "standard", "total_max_attempts": TRIES}
+        ),
     )
 
 
-def channel(url: str, answer: dict[str, Any] = ANSWER) -> EventBusChannel:
-    return EventBusChannel("ends", shown=lambda _: json.dumps(answer), client=client(url))
+def channel(url: str, answer: dict[str, Any] = ANSWER, *, seconds: float = 60) -> EventBusChannel:
+    return EventBusChannel("ends", shown=lambda _: json.dumps(answer), client=client(url, seconds))
 
 
 @pytest.fixture
@@ -108,12 +110,12 @@ FAULTS: dict[str, tuple[Answer, str, bool, int]] = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_of_eventbridge_is_said_in_words_and_in_time(name: str, task: Task) -> None:
     answer, words, final, calls = FAULTS[name]
-    with receiving(answer) as there:
-        began = time.monotonic()
-        with pytest.raises(NotDelivered) as caught:
-            channel(f"http://127.0.0.1:{there.port}").deliver(task)
-        assert (str(caught.value), caught.value.final, len(there.calls)) == (words, final, calls)
-        assert time.monotonic() - began < 6
+    seconds = 0.5 if answer is silence else 60  # a machine that is busy is no fault
+    began = time.monotonic()
+    with receiving(answer) as there, pytest.raises(NotDelivered) as caught:
+        channel(f"http://127.0.0.1:{there.port}", seconds=seconds).deliver(task)
+    assert (str(caught.value), caught.value.final, len(there.calls)) == (words, final, calls)
+    assert time.monotonic() - began < 20
 
 
 def test_a_bus_that_cannot_be_reached_is_tried_again_later(task: Task) -> None:

@@ -1,6 +1,7 @@
 """How soon a download ends when nobody wants it any more, wherever it waits."""
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -17,7 +18,14 @@ from core.worker.failed import Stopped
 from support.fault_server import BEHAVIOURS, going_wrong
 
 LOOPBACK = urls.Policy(private_networks=(ip_network("127.0.0.0/8"),))
-PATIENT = fetch.Limits(max_bytes=10**15, pause_seconds=30.0, max_pause_seconds=30.0)
+PATIENT = fetch.Limits(
+    max_bytes=10**15,
+    connect_seconds=60,
+    answer_seconds=60,
+    idle_seconds=60,
+    pause_seconds=60,
+    max_pause_seconds=60,
+)
 
 
 @contextlib.contextmanager
@@ -53,9 +61,18 @@ def name_without_an_answer() -> contextlib.AbstractContextManager[str]:
     return contextlib.nullcontext("http://media.example.com/")
 
 
-def hang(host: str) -> list[str]:
-    time.sleep(5)
-    return []
+@contextlib.contextmanager
+def hanging_resolver() -> Iterator[guard.Network]:
+    over = threading.Event()
+
+    def resolve(host: str) -> list[str]:
+        over.wait(60)
+        return []
+
+    try:
+        yield guard.Network(resolve=resolve)
+    finally:
+        over.set()
 
 
 WAITS = {
@@ -77,21 +94,22 @@ def test_unwanted_download_ends_within_a_second(
 ) -> None:
     told = threading.Event()
     told_at: list[float] = []
-    path = tmp_path / "i0"
+    # of a body without end nothing is kept: as much may come as this machine can move
+    path = Path(os.devnull) if phase == "while it arrives" else tmp_path / "i0"
 
     def tell() -> None:
         told_at.append(time.monotonic())
         told.set()
 
     timer = threading.Timer(0.6, tell)
-    with WAITS[phase]() as url, fetch.Client(PATIENT, LOOPBACK, guard.Network(resolve=hang)) as http:
+    with WAITS[phase]() as url, hanging_resolver() as network, fetch.Client(PATIENT, LOOPBACK, network) as http:
         timer.start()
         with pytest.raises(Stopped):
             fetch.fetch(http, fetch.Source(name="in.mp4", url=url), path, stopped=told.is_set)
         took = time.monotonic() - told_at[0]
     timer.join()
     record_property("seconds", round(took, 3))
-    assert took < 4  # half a second, and what a busy machine adds
+    assert took < 10  # half a second, and what a busy machine adds; each of the waits would go on for longer
 
 
 def test_connection_that_is_made_when_nobody_wants_it_any_more_is_closed(tmp_path: Path) -> None:
@@ -101,7 +119,7 @@ def test_connection_that_is_made_when_nobody_wants_it_any_more_is_closed(tmp_pat
 
     def dial(address: str, port: int, timeout: float | None) -> httpcore.NetworkStream:
         told.set()
-        may_connect.wait(5)
+        may_connect.wait(60)
         made.append(guard.dial(address, port, timeout))
         return made[0]
 
@@ -113,7 +131,7 @@ def test_connection_that_is_made_when_nobody_wants_it_any_more_is_closed(tmp_pat
         may_connect.set()
 
         # then what it takes after all is not kept
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while not (made and made[0].get_extra_info("socket").fileno() == -1):
             assert time.monotonic() < end
             time.sleep(0.01)

@@ -24,7 +24,7 @@ from support.builders import NOW
 
 SEEN = Usage(cpu_cores=1.0, memory_bytes=2)
 US = Worker(task_id="task-1", fence=1, host="here", started_at=NOW, seen_at=NOW, usage=Usage())
-WAIT = 20.0  # seconds; only a failing test waits that long
+WAIT = 60.0  # seconds; only a failing test waits that long
 
 
 class Clock:
@@ -128,6 +128,7 @@ def test_what_cannot_be_measured_is_in_nobodys_way(records: Records) -> None:
 
 
 def test_what_is_measured_is_that_of_the_worker_and_of_all_below_it() -> None:
+    end = time.monotonic() + WAIT
     meter = Meter(lambda: (Gpu(use_percent=5.0),))
     alone = meter.read()
     code = "x = bytearray(60_000_000)\nprint(flush=True)\nwhile True: pass"
@@ -136,12 +137,14 @@ def test_what_is_measured_is_that_of_the_worker_and_of_all_below_it() -> None:
             assert busy.stdout
             busy.stdout.readline()
             meter.read()
-            time.sleep(1)
             together = meter.read()
+            # It may get nothing of a busy machine for a while; and we, between the clock and the sum, may be held up.
+            while not 0 < (together.cpu_cores or 0) < (os.cpu_count() or 1) + 0.5:
+                assert time.monotonic() < end, together
+                time.sleep(0.3)
+                together = meter.read()
         finally:
             busy.kill()
-    assert together.cpu_cores is not None
-    assert 0.01 < together.cpu_cores < (os.cpu_count() or 1) + 0.5  # it may get little of a busy machine
     assert (together.memory_bytes or 0) > (alone.memory_bytes or 0) + 50_000_000
     assert together.gpus == (Gpu(use_percent=5.0),)
     assert Meter().read().gpus == ()

@@ -48,7 +48,7 @@ def test_each_folder_is_looked_into_by_a_process_of_its_own(prober: Conversation
         other, examine = confined(prober, second)
         assert examine(second.inputs / "i0.mkv", "in.mkv").packets
         # and nothing outside of it, the first one's included
-        error = prober.ask(json.dumps("../a/in/i0.mkv"), timeout_seconds=10)
+        error = prober.ask(json.dumps("../a/in/i0.mkv"), timeout_seconds=60)
     assert other != one
     assert error is not None
     assert "error" in json.loads(error)
@@ -70,7 +70,7 @@ def test_one_that_a_file_has_killed_is_missed_by_its_own_task_only(prober: Conve
 
 
 def test_without_a_folder_nothing_is_looked_into(prober: Conversation) -> None:
-    assert prober.ask(json.dumps("/etc/passwd"), timeout_seconds=10) == "null\n"
+    assert prober.ask(json.dumps("/etc/passwd"), timeout_seconds=60) == "null\n"
 
 
 def test_one_that_cannot_be_confined_is_shown_nothing(prober: Conversation, tmp_path: Path) -> None:

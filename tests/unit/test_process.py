@@ -7,24 +7,29 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from threading import Event, Timer
+from threading import Event
 
 import pytest
 
 from core.worker import process, sandbox
 from core.worker.process import Cut
+from support import processes
+from support.service import PYTHONPATH
 
 SHELL = "/bin/sh"
 
 
 def run(
-    script: str, folder: Path, *, stop: Event | None = None, timeout_seconds: float = 20, grace_seconds: float = 5
+    script: str, folder: Path, *, timeout_seconds: float = 120, grace_seconds: float = 60
 ) -> tuple[process.Ended, list[str]]:
-    """Run a shell script that may write lines to the descriptor $1."""
+    """Run a shell script that may write lines to the descriptor $1. It is stopped once it says `ready`."""
     lines: list[str] = []
+    stop = Event()
 
     def take(line: str) -> bool:
         lines.append(line)
+        if line == "ready":
+            stop.set()
         return True
 
     ended = process.run(
@@ -33,7 +38,7 @@ def run(
         cwd=folder,
         env=sandbox.environment(home=str(folder)),
         on_line=take,
-        stop=stop or Event(),
+        stop=stop,
         limits=process.Limits(seconds=timeout_seconds, grace_seconds=grace_seconds),
     )
     return ended, lines
@@ -41,13 +46,11 @@ def run(
 
 def alive(pid: int) -> bool:
     """Whether the process still runs; a zombie that init has not collected yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    shown = processes.read(pid, "stat")
+    return bool(shown) and shown.rpartition(")")[2].split()[0] != "Z"
 
 
-def wait_until_gone(pid: int, *, seconds: float = 5) -> None:
+def wait_until_gone(pid: int, *, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while alive(pid):
         assert time.monotonic() < deadline, f"process {pid} still runs"
@@ -86,20 +89,23 @@ def test_run_gives_the_program_an_exact_environment(tmp_path: Path) -> None:
     assert ended.exit_code == 0
 
 
-def test_run_ends_a_program_politely_in_time(tmp_path: Path) -> None:
-    ended, lines = run(
-        "trap 'echo bye >/dev/fd/$1; exit 7' TERM; while :; do sleep 0.05; done", tmp_path, timeout_seconds=1
-    )
+def test_run_ends_a_program_in_time(tmp_path: Path) -> None:
+    ended, _ = run("exec sleep 120", tmp_path, timeout_seconds=0.5)
 
-    assert (ended.exit_code, ended.cut) == (7, Cut.TIMED_OUT)
-    assert lines == ["bye"]
+    assert ended == process.Ended(exit_code=-signal.SIGTERM, log=(), cut=Cut.TIMED_OUT)
+
+
+def test_run_ends_a_program_politely(tmp_path: Path) -> None:
+    script = "trap 'echo bye >/dev/fd/$1; exit 7' TERM; echo ready >/dev/fd/$1; while :; do sleep 0.05; done"
+    ended, lines = run(script, tmp_path)
+
+    assert (ended.exit_code, ended.cut) == (7, Cut.STOPPED)
+    assert lines == ["ready", "bye"]
 
 
 def test_run_kills_a_program_that_does_not_listen(tmp_path: Path) -> None:
-    stop = Event()
-    Timer(0.2, stop.set).start()
-
-    ended, _ = run("trap '' TERM; while :; do sleep 0.05; done", tmp_path, stop=stop, grace_seconds=0.3)
+    script = "trap '' TERM; echo ready >/dev/fd/$1; while :; do sleep 0.05; done"
+    ended, _ = run(script, tmp_path, grace_seconds=0.3)
 
     assert ended == process.Ended(exit_code=-signal.SIGKILL, log=(), cut=Cut.STOPPED)
 
@@ -130,7 +136,7 @@ def test_program_dies_with_a_killed_worker(tmp_path: Path) -> None:
     worker = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(WORKER), str(tmp_path)],
         stdout=subprocess.PIPE,
-        env=dict(os.environ, PYTHONPATH="src"),
+        env=dict(os.environ, PYTHONPATH=PYTHONPATH),
     )
     assert worker.stdout is not None
     child = int(worker.stdout.readline())
@@ -160,8 +166,8 @@ WORKER = """
 def test_conversation_answers_and_ends(tmp_path: Path) -> None:
     talk = process.Conversation([SHELL, "-c", "while read line; do echo got $line; done"], {})
 
-    assert talk.ask("one", timeout_seconds=5) == "got one\n"
-    assert talk.ask("two", timeout_seconds=5) == "got two\n"
+    assert talk.ask("one", timeout_seconds=60) == "got one\n"
+    assert talk.ask("two", timeout_seconds=60) == "got two\n"
     talk.close()
     wait_until_gone(talk.process.pid)
 

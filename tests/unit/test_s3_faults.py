@@ -4,6 +4,7 @@ An upload is either there, whole and verified, or the task has failed in a way t
 begun and not ended, the deletion takes away.
 """
 
+import gc
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,9 +21,12 @@ from core.errors import InternalError, ServiceUnavailable
 from core.task import FailureCode, Output
 from core.worker.failed import Stopped, TaskFailed
 from core.worker.upload import Finished, upload
-from support import s3_proxy
+from support import leftovers, s3_proxy
 from support.moto_server import BUCKET, Moto
 from support.s3_proxy import Fault, S3Proxy
+
+# boto3 leaves the connection of a request that was broken off to the garbage collector, which warns of it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 SMALL = b"a small output" * 10
 LARGE = bytes(range(256)) * 4096 * 17  # two parts
@@ -39,6 +43,12 @@ NO_BUCKET = s3_proxy.answers(404, "NoSuchBucket")
 NOT_THERE = s3_proxy.says(b"", 404)
 REFUSED_LATE = s3_proxy.says(b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>No.</Message></Error>")
 NO_UPLOAD_ID = s3_proxy.says(b"<?xml version='1.0'?><InitiateMultipartUploadResult/>")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected() -> Iterator[None]:
+    yield
+    gc.collect()  # here, and not in the tests of another file
 
 
 @pytest.fixture
@@ -88,8 +98,8 @@ CASES = {
     "put: hangs up always": Case(always={"PutObject": s3_proxy.hangs_up}, failure=NOT_STORED),
     "put: answer lost once": Case(once={"PutObject": s3_proxy.loses_the_answer}),
     "put: answer lost always": Case(always={"PutObject": s3_proxy.loses_the_answer}),
-    "put: no answer once": Case(once={"PutObject": s3_proxy.silent_for(5)}, read_timeout=1),
-    "put: no answer always": Case(always={"PutObject": s3_proxy.silent_for(5)}, read_timeout=1, failure=NOT_STORED),
+    "put: no answer once": Case(once={"PutObject": s3_proxy.silent_for(60)}, read_timeout=1),
+    "put: no answer always": Case(always={"PutObject": s3_proxy.silent_for(60)}, read_timeout=1, failure=NOT_STORED),
     "put: credentials expired": Case(always={"PutObject": EXPIRED, "HeadObject": EXPIRED}, failure=NOT_STORED),
     "put: no such bucket": Case(always={"PutObject": NO_BUCKET, "HeadObject": NOT_THERE}, failure=NOT_STORED),
     # a file of several parts
@@ -131,8 +141,6 @@ CASES = {
 }
 
 
-# boto3 leaves the connection of a request that was broken off to the garbage collector, which warns of it.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_upload_is_verified_or_failed(proxy: S3Proxy, tmp_path: Path, case: Case) -> None:
     # given
@@ -140,10 +148,9 @@ def test_upload_is_verified_or_failed(proxy: S3Proxy, tmp_path: Path, case: Case
         proxy.once(operation, *(faults if isinstance(faults, list) else [faults]))
     for operation, fault in (case.always or {}).items():
         proxy.always(operation, fault)
-    # What always fails need not be tried twice, which takes time; what fails some times may all meet one part.
-    tries = 1 + max(
-        (len(faults) if isinstance(faults, list) else 1 for faults in (case.once or {}).values()), default=0
-    )
+    # What always fails need not be tried twice, which takes time; what fails some times may all meet one part, and be
+    # followed by what a busy machine adds.
+    tries = 5 if case.once else 1
     objects = S3ObjectStore(BUCKET, client=proxy.client(read_timeout=case.read_timeout, tries=tries))
 
     # when
@@ -156,7 +163,7 @@ def test_upload_is_verified_or_failed(proxy: S3Proxy, tmp_path: Path, case: Case
     took = time.monotonic() - began
 
     # then
-    assert took < 30
+    assert took < 60
     assert transfers_there() == list(case.left)
     if case.failure is None:
         assert outcome == (stored(case.content),)
@@ -192,7 +199,6 @@ def test_failure_has_what_s3_calls_it(proxy: S3Proxy, tmp_path: Path, fault: Fau
     assert caught.value.failure.details == {"output": "out.mp4", "reason": reason}
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_first_file_to_fail_ends_the_others(proxy: S3Proxy, tmp_path: Path) -> None:
     # given an upload that would take minutes, and one that fails
     proxy.bytes_per_second = 200_000
@@ -204,7 +210,7 @@ def test_first_file_to_fail_ends_the_others(proxy: S3Proxy, tmp_path: Path) -> N
     with pytest.raises(TaskFailed, match=r"^other\.mp4 could not be stored\.$"):
         upload(objects, files, prefix=FOLDER, stop=Event())
 
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 40
     assert "CompleteMultipartUpload" not in proxy.seen
 
 
@@ -233,7 +239,6 @@ def of_size(path: Path, size: int) -> Finished:
     return Finished(path=path, filename="out.mp4", declared=0, media=None)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_upload_over_a_slow_line_stops_at_once_and_leaves_nothing(proxy: S3Proxy, tmp_path: Path) -> None:
     # given a file that would take minutes, and is on its way
     proxy.bytes_per_second = 300_000
@@ -245,22 +250,22 @@ def test_upload_over_a_slow_line_stops_at_once_and_leaves_nothing(proxy: S3Proxy
     )
 
     print(f"stopped after {took:.2f} s")
-    assert took < 10
-    assert (objects_there(), transfers_there()) == ([], [])
+    assert took < 40
+    assert objects_there() == []
+    leftovers.seconds_until(lambda: not transfers_there(), most=60)  # its threads clear away, also after its end
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("operation", ["PutObject", "UploadPart", "CompleteMultipartUpload"])
 def test_upload_to_a_store_that_never_answers_stops_within_bounds(
     proxy: S3Proxy, tmp_path: Path, operation: str
 ) -> None:
-    proxy.always(operation, s3_proxy.silent_for(30))
-    objects = S3ObjectStore(BUCKET, client=proxy.client(read_timeout=6, tries=1))
+    proxy.always(operation, s3_proxy.silent_for(120))
+    objects = S3ObjectStore(BUCKET, client=proxy.client(read_timeout=120, tries=1))
     files = [finished(tmp_path, SMALL if operation == "PutObject" else LARGE)]
 
     took = stopped(lambda stop: upload(objects, files, prefix=FOLDER, stop=stop), when=lambda: operation in proxy.seen)
 
-    assert took < 4
+    assert took < 40
     S3ObjectStore(BUCKET).delete(FOLDER)
     assert (objects_there(), transfers_there()) == ([], [])
 
@@ -275,12 +280,12 @@ def test_upload_to_a_store_that_always_refuses_stops_within_bounds(proxy: S3Prox
         lambda stop: upload(objects, files, prefix=FOLDER, stop=stop), when=lambda: "PutObject" in proxy.seen
     )
 
-    assert took < 10
+    assert took < 40
 
 
 def test_hashing_of_a_large_file_stops_at_once(tmp_path: Path) -> None:
-    # given a file that takes many seconds to read
-    files = [of_size(tmp_path / "out.mp4", 16 * 1024**3)]
+    # given a file that takes minutes to read
+    files = [of_size(tmp_path / "out.mp4", 512 * 1024**3)]
     objects: Any = None  # it does not get so far
     begun = time.monotonic()
 
@@ -288,14 +293,14 @@ def test_hashing_of_a_large_file_stops_at_once(tmp_path: Path) -> None:
         lambda stop: upload(objects, files, prefix=FOLDER, stop=stop), when=lambda: time.monotonic() > begun + 0.3
     )
 
-    assert took < 4
+    assert took < 40
 
 
 # Deleting
 
 
 @pytest.fixture
-def leftovers(aws: Moto) -> None:
+def deletable(aws: Moto) -> None:
     """Three objects, and a transfer that was begun."""
     client = boto3.client("s3")
     for name in ("a.ts", "b.ts", "c.ts"):
@@ -328,8 +333,7 @@ DELETIONS: Mapping[str, tuple[str, Fault, bool]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("leftovers")
+@pytest.mark.usefixtures("deletable")
 @pytest.mark.parametrize(("operation", "fault", "done"), DELETIONS.values(), ids=DELETIONS)
 def test_deletion_says_when_something_is_left_and_can_be_repeated(
     proxy: S3Proxy, operation: str, fault: Fault, done: bool
@@ -348,7 +352,7 @@ def test_deletion_says_when_something_is_left_and_can_be_repeated(
     assert (objects_there(), transfers_there()) == ([], [])
 
 
-@pytest.mark.usefixtures("leftovers")
+@pytest.mark.usefixtures("deletable")
 @pytest.mark.parametrize(
     "operation", ["ListObjectsV2", "ListMultipartUploads", "AbortMultipartUpload", "DeleteObjects"]
 )

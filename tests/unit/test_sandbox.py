@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -98,14 +100,20 @@ WITHOUT_LANDLOCK = """
 """
 
 
-def without_landlock(tmp_path: Path, *arguments: str, **settings: str) -> "subprocess.Popen[str]":
+@contextmanager
+def without_landlock(tmp_path: Path, *arguments: str, **settings: str) -> Iterator["subprocess.Popen[str]"]:
     env = {**os.environ, "DATA_DIR": str(tmp_path), "PORT": "0", **settings}
     command = [sys.executable, "-c", textwrap.dedent(WITHOUT_LANDLOCK), *arguments]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_strict_service_does_not_start_without_landlock(tmp_path: Path) -> None:
-    _, said = without_landlock(tmp_path, "-m", "handlers.local", SANDBOX="strict").communicate(timeout=30)
+    with without_landlock(tmp_path, "-m", "handlers.local", SANDBOX="strict") as service:
+        _, said = service.communicate(timeout=120)
 
     assert "The service cannot start: the containment of ffmpeg does not hold here (no landlock" in said
 
@@ -113,12 +121,12 @@ def test_strict_service_does_not_start_without_landlock(tmp_path: Path) -> None:
 def test_service_without_landlock_says_that_it_is_degraded(tmp_path: Path) -> None:
     import httpx
 
-    service = without_landlock(tmp_path, "-m", "handlers.local")
-    assert service.stdout is not None
-    address = service.stdout.readline().split()[2]
-    health = httpx.get(f"{address}/ffmpeg/health", trust_env=False).json()
-    service.terminate()
-    _, log = service.communicate(timeout=30)
+    with without_landlock(tmp_path, "-m", "handlers.local") as service:
+        assert service.stdout is not None
+        address = service.stdout.readline().split()[2]
+        health = httpx.get(f"{address}/ffmpeg/health", trust_env=False, timeout=60).json()
+        service.terminate()
+        _, log = service.communicate(timeout=120)
 
     sandbox_part = health["checks"]["sandbox"]
     assert sandbox_part["ready"]

@@ -27,9 +27,9 @@ def make():
     (folder / "large.bin").write_bytes(b"x")
     return folder
 with scratch.held(folder.parent, make):
-    child = subprocess.Popen(["sleep", "60"])
+    child = subprocess.Popen(["sleep", "600"])
     print(child.pid, flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 # Makes folders, slowly, and looks whether they stay; or clears.
@@ -193,7 +193,7 @@ def test_clear_takes_what_was_made_for_another_uid(tmp_path: Path) -> None:
 def test_no_worker_loses_its_folder_to_those_who_clear(tmp_path: Path) -> None:
     processes = [started(code, tmp_path) for code in (WORKER, WORKER, WORKER, CLEARER, CLEARER)]
     try:
-        ends = [process.wait(timeout=60) for process in processes]
+        ends = [process.wait(timeout=240) for process in processes]
     finally:
         for process in processes:
             process.kill()

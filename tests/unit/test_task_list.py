@@ -165,7 +165,9 @@ def others(services: Services, folder: Path) -> Iterator[Services]:
         yield replace(services, store=store, records=records)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4),
     rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=12),
