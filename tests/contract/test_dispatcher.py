@@ -20,11 +20,12 @@ from core.load import Pool
 from core.local.dispatcher import CANNOT_START, LocalDispatcher
 from core.ports import Dispatcher, JobState, Sighting
 from core.task import Task
-from support import moto_server
+from support import moto_server, processes
 from support.builders import a_task
 from support.moto_server import Moto
 
-WAIT = 20.0  # seconds; only a failing test waits that long
+WAIT = 60.0  # seconds; only a failing test waits that long
+LONG = 600.0  # far longer than any test waits
 
 
 def a_pool(
@@ -33,6 +34,9 @@ def a_pool(
     """A pool whose workers are Python processes that run `code`."""
     options = {"command": (sys.executable, "-S", "-c", code), "env": {}, "max_concurrent": 2, "grace_seconds": 5}
     return LocalDispatcher(on_exit=on_exit, **{**options, **changes})  # type: ignore[arg-type]
+
+
+SLEEPS = f"import time; time.sleep({LONG})"
 
 
 @contextmanager
@@ -50,10 +54,8 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    state = processes.read(pid, "stat").rpartition(")")[2].split()
+    return state[:1] not in ([], ["Z"])
 
 
 @pytest.fixture(params=["local", "aws"])
@@ -100,7 +102,7 @@ def test_check_says_what_is_in_use(dispatcher: Dispatcher) -> None:
 
 
 def test_a_pool_that_grows_starts_what_waits(tmp_path: Path) -> None:
-    with started(a_pool("import time; time.sleep(60)", max_concurrent=1)) as pool:
+    with started(a_pool(SLEEPS, max_concurrent=1)) as pool:
         for _ in range(5):
             pool.submit(a_task())
         until(lambda: pool.load() == Pool(size=1, running=1, waiting=4))
@@ -110,7 +112,7 @@ def test_a_pool_that_grows_starts_what_waits(tmp_path: Path) -> None:
 
 def test_a_pool_that_shrinks_lets_finish_what_runs_and_starts_no_more_than_it_may() -> None:
     tasks = [a_task() for _ in range(5)]
-    with started(a_pool("import time; time.sleep(60)", max_concurrent=3)) as pool:
+    with started(a_pool(SLEEPS, max_concurrent=3)) as pool:
         for task in tasks:
             pool.submit(task)
         until(lambda: pool.load().running == 3)
@@ -132,7 +134,7 @@ def test_a_pool_may_be_resized_before_it_is_started_and_after_it_is_closed() -> 
     with started(pool):
         assert pool.check() == "2 workers, 0 running, 0 waiting"
     pool.resize(3)
-    assert [thread.name for thread in threading.enumerate() if thread.name == "worker"] == []
+    until(lambda: "worker" not in {thread.name for thread in threading.enumerate()})
 
 
 def test_idle_workers_leave_a_pool_that_shrinks() -> None:
@@ -192,15 +194,23 @@ def test_pool_gives_workers_no_other_environment(tmp_path: Path, monkeypatch: py
 
 
 def test_pool_runs_at_most_so_many_at_once(tmp_path: Path) -> None:
+    # given workers that count each other, and stay until they may go
     code = (
         "import os, pathlib, time\n"
         "here = pathlib.Path(os.environ['DIR'], os.environ['TASK_ID'])\n"
-        "here.touch(); n = len(list(here.parent.iterdir())); time.sleep(0.1); here.unlink(); raise SystemExit(n)"
+        "here.touch(); n = len(list(here.parent.iterdir()))\n"
+        "while not os.path.exists(os.environ['GO']): time.sleep(0.01)\n"
+        "time.sleep(0.1); here.unlink(); raise SystemExit(n)"
     )
-    ended = Queue[int]()
-    with started(a_pool(code, env={"DIR": str(tmp_path)}, max_concurrent=3, on_exit=lambda _, n: ended.put(n))) as pool:
+    ended, go, folder = Queue[int](), tmp_path / "go", tmp_path / "there"
+    folder.mkdir()
+    env = {"DIR": str(folder), "GO": str(go)}
+    with started(a_pool(code, env=env, max_concurrent=3, on_exit=lambda _, n: ended.put(n))) as pool:
         for _ in range(9):
             pool.submit(a_task())
+        until(lambda: len(list(folder.iterdir())) == 3)
+        assert pool.load() == Pool(size=3, running=3, waiting=6)
+        go.touch()
         at_once = [ended.get(timeout=WAIT) for _ in range(9)]
     assert max(at_once) == 3
     assert min(at_once) >= 1
@@ -293,45 +303,67 @@ time.sleep(100)
 """
 
 
-def test_pool_that_closes_leaves_no_process(tmp_path: Path) -> None:
+def sleepers(folder: Path, number: int) -> list[int]:
+    """The processes of so many of them, and of their children, once all are there."""
+    until(lambda: len(list(folder.glob("*.ready"))) == number)
+    pids = [int(pid) for file in folder.glob("*.ready") for pid in file.read_text().split()]
+    assert all(alive(pid) for pid in pids)
+    return pids
+
+
+# The time for an orderly end is far longer than it takes; a stubborn worker has little, and uses all of it.
+@pytest.mark.parametrize(
+    ("worker", "grace_seconds", "code"), [("orderly", LONG, 9), ("stubborn", 0.5, -signal.SIGKILL)]
+)
+def test_pool_that_closes_leaves_no_process(tmp_path: Path, worker: str, grace_seconds: float, code: int) -> None:
     ended: dict[str, int] = {}
     env = {"DIR": str(tmp_path), "PATH": os.environ["PATH"]}
-    pool = a_pool(SLEEPER, env=env, on_exit=ended.__setitem__, grace_seconds=0.5)
+    pool = a_pool(SLEEPER, env=env, max_concurrent=1, on_exit=ended.__setitem__, grace_seconds=grace_seconds)
     pool.start()
-    for task_id in ("orderly", "stubborn", "waiting"):
+    for task_id in (worker, "waiting"):
         pool.submit(a_task(task_id=task_id))
-    until(lambda: len(list(tmp_path.glob("*.ready"))) == 2)
-    pids = [int(pid) for file in tmp_path.glob("*.ready") for pid in file.read_text().split()]
-    assert all(alive(pid) for pid in pids)
+    pids = sleepers(tmp_path, 1)
     began = time.monotonic()
     pool.close()
-    assert 0.4 < time.monotonic() - began < 5
-    assert ended == {"orderly": 9, "stubborn": -signal.SIGKILL}
+    assert time.monotonic() - began > 0.4 or worker == "orderly"
+    assert ended == {worker: code}
     until(lambda: not any(alive(pid) for pid in pids))
     pool.close()
 
 
-def test_pool_stops_a_running_job_politely_and_then_firmly(tmp_path: Path) -> None:
+def test_pool_stops_a_running_job_politely(tmp_path: Path) -> None:
     ended: dict[str, int] = {}
     env = {"DIR": str(tmp_path), "PATH": os.environ["PATH"]}
-    tasks = {name: a_task(task_id=name) for name in ("orderly", "stubborn")}
-    with started(a_pool(SLEEPER, env=env, on_exit=ended.__setitem__, grace_seconds=1.0)) as pool:
-        for task in tasks.values():
+    orderly, stubborn = a_task(task_id="orderly"), a_task(task_id="stubborn")
+    with started(a_pool(SLEEPER, env=env, on_exit=ended.__setitem__, grace_seconds=LONG)) as pool:
+        for task in (stubborn, orderly):
             pool.submit(task)
-        until(lambda: len(list(tmp_path.glob("*.ready"))) == 2)
-        pids = [int(pid) for file in tmp_path.glob("*.ready") for pid in file.read_text().split()]
-        assert pool.look(list(tasks.values())) == dict.fromkeys(tasks, Sighting(JobState.RUNNING))
+        sleepers(tmp_path, 2)
+        running = Sighting(JobState.RUNNING)
+        assert pool.look([orderly, stubborn]) == {"orderly": running, "stubborn": running}
 
+        for task in (stubborn, orderly):
+            pool.stop(task)  # which does not wait for the end
+
+        until(lambda: pool.look([orderly])["orderly"] == Sighting(JobState.GONE))
+        until(lambda: ended == {"orderly": 9})
+        assert pool.look([stubborn])["stubborn"] == running
+        os.kill(int((tmp_path / "stubborn.ready").read_text().split()[0]), signal.SIGKILL)
+
+
+def test_pool_stops_a_running_job_firmly_when_it_does_not_end(tmp_path: Path) -> None:
+    ended: dict[str, int] = {}
+    env = {"DIR": str(tmp_path), "PATH": os.environ["PATH"]}
+    task = a_task(task_id="stubborn")
+    with started(a_pool(SLEEPER, env=env, on_exit=ended.__setitem__, grace_seconds=0.5)) as pool:
+        pool.submit(task)
+        pids = sleepers(tmp_path, 1)
         began = time.monotonic()
-        for task in tasks.values():
-            pool.stop(task)
-        assert time.monotonic() - began < 0.9  # stop does not wait for the end
-
-        until(lambda: len(ended) == 2)
-        assert 0.9 < time.monotonic() - began < 5
-        assert ended == {"orderly": 9, "stubborn": -signal.SIGKILL}
+        pool.stop(task)
+        until(lambda: ended == {"stubborn": -signal.SIGKILL})
+        assert time.monotonic() - began > 0.4
         until(lambda: not any(alive(pid) for pid in pids))
-        until(lambda: pool.look(list(tasks.values())) == dict.fromkeys(tasks, Sighting(JobState.GONE)))
+        until(lambda: pool.look([task])["stubborn"] == Sighting(JobState.GONE))
 
 
 def test_pool_takes_a_stopped_job_out_of_its_queue(tmp_path: Path) -> None:
@@ -358,20 +390,34 @@ def test_pool_looks_for_no_worker_that_has_ended() -> None:
         assert seen.get(timeout=WAIT) == Sighting(JobState.GONE)
 
 
+def timers() -> set[threading.Timer]:
+    return {thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)}
+
+
 def test_pool_that_stops_one_job_leaves_its_successor_alone(tmp_path: Path) -> None:
     """The firm signal comes later; by then another worker may have the task."""
     code = (
         "import os, signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
-        "open(os.environ['OUT'], 'a').write('x'); time.sleep(1.2)"
+        "open(os.environ['OUT'], 'a').write('x')\n"
+        "while not os.path.exists(os.environ['OUT'] + '.end'): time.sleep(0.01)"
     )
     ended, task, out = Queue[int](), a_task(), tmp_path / "out"
     env = {"OUT": str(out)}
-    with started(a_pool(code, env=env, on_exit=lambda _, code: ended.put(code), grace_seconds=0.5)) as pool:
+    with started(a_pool(code, env=env, on_exit=lambda _, code: ended.put(code), grace_seconds=LONG)) as pool:
         pool.submit(task)
         until(lambda: out.exists() and out.read_text() == "x")
+        before = timers()
         pool.stop(task)
+        (later,) = timers() - before
         pool.submit(task)
+        until(lambda: out.read_text() == "xx")
+
+        later.cancel()
+        later.function(*later.args, **later.kwargs)  # now, rather than when its time has come
+
+        assert pool.look([task])[task.task_id] == Sighting(JobState.RUNNING)
+        Path(f"{out}.end").touch()
         assert [ended.get(timeout=WAIT), ended.get(timeout=WAIT)] == [9, 0]
 
 

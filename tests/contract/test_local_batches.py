@@ -21,12 +21,12 @@ from core.task import Failure, FailureCode, Progress, Stage, Status, Timings
 from support.builders import NOW, a_task
 from support.leftovers import seconds_until
 
-WAIT = 30.0
+WAIT = 60.0
 # A worker that says that it is there, and ends when it is told to by a file beside.
 WORKER = """
 import os, pathlib, sys, time
 folder = pathlib.Path(sys.argv[1])
-name = os.environ.get("TASK_ID") or os.environ["BATCH_ID"][:4] + "-" + os.environ["SLICE"]
+name = os.environ.get("TASK_ID") or os.environ["BATCH_ID"][:8] + "-" + os.environ["SLICE"]
 count = len(list(folder.glob(f"began.{name}.*")))
 (folder / f"began.{name}.{count}").touch()
 while True:
@@ -77,7 +77,7 @@ def until(condition: Callable[[], object]) -> None:
 def test_each_slice_has_a_worker_and_the_batch_its_end(tmp_path: Path) -> None:
     over: list[str] = []
     batch, short = a_batch(3), ""
-    short = batch.batch_id[:4]
+    short = batch.batch_id[:8]
     with a_pool(tmp_path, on_batch_exit=over.append) as pool:
         job_id = pool.submit_batch(batch)
         assert pool.submit_batch(batch) == job_id  # which is no other one
@@ -95,7 +95,7 @@ def test_each_slice_has_a_worker_and_the_batch_its_end(tmp_path: Path) -> None:
 def test_a_slice_that_ends_with_trouble_is_started_again_and_not_for_ever(tmp_path: Path) -> None:
     over: list[str] = []
     batch = a_batch(2)
-    first, second = (f"{batch.batch_id[:4]}-{number}" for number in range(2))
+    first, second = (f"{batch.batch_id[:8]}-{number}" for number in range(2))
     (tmp_path / f"end.{first}").write_text("75")
     (tmp_path / f"end.{second}").write_text("78")  # which no other worker would do better
     with a_pool(tmp_path, on_batch_exit=over.append) as pool:
@@ -117,7 +117,7 @@ def test_a_batch_has_no_more_workers_than_it_wants(tmp_path: Path) -> None:
 
 def test_a_task_goes_before_a_batch_that_has_a_worker(tmp_path: Path) -> None:
     batch, late, task = a_batch(4), a_batch(1), a_task()
-    short = batch.batch_id[:4]
+    short = batch.batch_id[:8]
     with a_pool(tmp_path) as pool:
         pool.submit_batch(batch)
         until(lambda: len(began(tmp_path)) == 2)
@@ -131,7 +131,7 @@ def test_a_task_goes_before_a_batch_that_has_a_worker(tmp_path: Path) -> None:
         # and each batch has its first worker before another has its second
         (tmp_path / f"end.{task.task_id}").touch()
         until(lambda: len(began(tmp_path)) == 4)
-        assert f"{late.batch_id[:4]}-0" in began(tmp_path)
+        assert f"{late.batch_id[:8]}-0" in began(tmp_path)
 
 
 def test_a_stopped_batch_is_told_to_end_and_not_started_again(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_stopped_batch_is_told_to_end_and_not_started_again(tmp_path: Path) ->
 
         pool.stop_batch(batch)
 
-        until(lambda: began(tmp_path)[f"{other.batch_id[:4]}-0"])
+        until(lambda: began(tmp_path)[f"{other.batch_id[:8]}-0"])
         until(lambda: over == [batch.batch_id])
         assert pool.look_batch(batch).state is JobState.GONE
         assert len(began(tmp_path)) == 3

@@ -17,7 +17,7 @@ from core.local.task_store import COUNT, ENDS, WAITING, SqliteTaskStore
 from core.ports import End, Survey, TaskStore
 from core.task import Progress, Stage, Status, Task, Timings
 from support import moto_server
-from support.builders import NOW, a_task, task_in
+from support.builders import NOW, a_task, an_id, task_in
 from support.moto_server import Moto
 
 HOUR = timedelta(hours=1)
@@ -102,8 +102,8 @@ def test_survey_knows_who_has_waited_the_longest_for_its_next_worker(store: Task
 
 def test_survey_counts_no_further_than_asked(store: TaskStore) -> None:
     for number in range(30):
-        store.create(task_in(Status.QUEUED))
-        store.create(ended(Status.COMPLETED, after=number))
+        store.create(task_in(Status.QUEUED, task_id=an_id(number)))
+        store.create(replace(ended(Status.COMPLETED, after=number), task_id=an_id(100 + number)))
 
     found = store.survey(ended_since=NOW, most=8)
 

@@ -19,7 +19,7 @@ from core.local.task_store import SqliteTaskStore
 from core.ports import Page, Position, TaskStore
 from core.task import Status, Task
 from support import moto_server
-from support.builders import NOW, a_task, task_in
+from support.builders import NOW, a_task, an_id, task_in
 from support.moto_server import Moto
 
 SECOND = timedelta(seconds=1)
@@ -146,8 +146,13 @@ def test_a_page_is_read_by_an_index_and_not_sorted(tmp_path: Path, where: str, i
 
 def test_a_rare_status_is_looked_for_in_bounded_pages(aws: Moto) -> None:
     store = DynamoTaskStore(moto_server.TABLE, most_looked_at=4)
-    rare = stored(store, 2, status=Status.FAILED)
-    stored(store, 60, since=10)
+    made = [
+        task_in(
+            Status.PENDING if number > 1 else Status.FAILED, task_id=an_id(number), created_at=NOW + number * SECOND
+        )
+        for number in range(62)
+    ]
+    rare = [store.create(task) for task in made][1::-1]
     found = list(pages(store, limit=5, status=Status.FAILED))
     assert [task for page in found for task in page.tasks] == rare
     assert len(found) >= 62 // (4 * len(task_store.SHARDS))

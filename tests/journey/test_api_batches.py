@@ -24,6 +24,7 @@ from support import api_server, lambda_process, moto_server, source_server
 from support import service as service_process
 from support.api_server import ONE_OUTPUT, Api
 from support.lambda_process import LambdaProcess
+from support.leftovers import seconds_until
 from support.moto_server import Moto
 from support.recording import RecordingDispatcher
 from support.service import Service
@@ -417,7 +418,7 @@ def test_ten_thousand_files_are_taken_at_once_and_listed_to_the_last(api: Api) -
     seconds = time.perf_counter() - started
 
     assert batch["files"] == [f"episode-{number:05}.mov" for number in range(MOST_TASKS)]
-    assert seconds < 10  # 0.2 on a quiet machine
+    assert seconds < 29  # what API Gateway gives a request; 0.2 on a quiet machine
     claimed(api, batch["batch_id"], 5000)
     tasks = listed(api, limit=200)
     assert [task["output_files"] for task in tasks] == [[f"episode-{n:05}.mp4"] for n in range(MOST_TASKS)][::-1]
@@ -438,7 +439,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service,
 
 
 def followed(service: Service, batch_id: str) -> Iterator[dict[str, Any]]:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         answer = service.http.get(f"/ffmpeg/batches/{batch_id}")
         yield shown(answer)
@@ -528,9 +529,7 @@ def test_a_folder_is_a_batch_and_other_folders_are_none(service: tuple[Service, 
     batch = list(followed(running, answer.json()["batch_id"]))[-1]
 
     assert (answer.json()["files"], batch["status"]) == (["b.mp4", "a.mp4"], "completed")
-    deadline = time.monotonic() + 10  # what is deleted is so after the task has ended
-    while list(inputs.rglob("*.mp4")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    seconds_until(lambda: not list(inputs.rglob("*.mp4")), most=120)  # deleted after the task has ended
     assert [path.name for path in inputs.rglob("*") if path.is_file()] == ["notes.txt"]
     for folder in (str(tmp_path), f"{inputs}/nothing", f"{inputs}/../x", "", "/"):
         refused = running.http.post("/ffmpeg/batches", json={**body, "input_folder": folder})

@@ -282,7 +282,7 @@ def test_a_body_of_the_limit_is_read_and_one_byte_more_is_not(api: Api) -> None:
 
 def talk(api: Api, *sent: bytes) -> bytes:
     """The beginning of the answer to raw bytes, of a request that need not be complete."""
-    with socket.create_connection(api.address, timeout=10) as connection:
+    with socket.create_connection(api.address, timeout=api_server.PATIENCE) as connection:
         for part in sent:
             connection.sendall(part)
         return connection.recv(65536)

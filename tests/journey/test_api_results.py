@@ -44,7 +44,7 @@ def test_a_result_is_one_redirect_away(api: Api, rest: str) -> None:
     api.completed(task_id, b"a video")
     answer = result(api, task_id, rest)
     assert (answer.status_code, answer.content, answer.headers["cache-control"]) == (307, b"", "no-store")
-    assert httpx.get(answer.headers["location"], trust_env=False).content == b"a video"
+    assert api.http.get(answer.headers["location"]).content == b"a video"
     followed = api.http.get(f"/ffmpeg/result/{task_id}{rest}", follow_redirects=True)
     assert (followed.status_code, followed.content, followed.headers["content-type"]) == (200, b"a video", "video/mp4")
 
@@ -101,7 +101,7 @@ def test_what_is_deleted_is_gone_for_good(api: Api) -> None:
 
     assert (deleted.status_code, deleted.content, "content-type" in deleted.headers) == (204, b"", False)
     assert api.objects.head(output.key) is None
-    assert httpx.get(link, trust_env=False).status_code == 404
+    assert api.http.get(link).status_code == 404
     assert error_of(result(api, task_id)) == (410, "RESULT_GONE")
     after = api.http.get(f"/ffmpeg/status/{task_id}").json()
     assert after["purged_at"]

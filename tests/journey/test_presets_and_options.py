@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from core import presets
@@ -216,7 +215,7 @@ def test_hls_plays_to_its_end_and_each_segment_begins_anew(
     outputs = completed(service, tasks["preset", "hls"])["outputs"]
     assert [output["filename"] for output in outputs] == ["o.m3u8", "o0.ts", "o1.ts"]
     for output in outputs:
-        (tmp_path / output["filename"]).write_bytes(httpx.get(output["url"], trust_env=False).content)
+        (tmp_path / output["filename"]).write_bytes(service.http.get(output["url"]).content)
     assert footage.played_seconds(str(tmp_path / "o.m3u8")) == pytest.approx(1.5, abs=0.15)
     assert footage.played_seconds(str(tmp_path / "o1.ts")) == pytest.approx(0.5, abs=0.15)
 
@@ -231,7 +230,7 @@ def test_fields_become_whole_pictures(
     service: Service, tasks: dict[tuple[str, str], str], media: Path, tmp_path: Path
 ) -> None:
     (output,) = completed(service, tasks["preset", "web 480p, interlaced"])["outputs"]
-    (tmp_path / "o.mp4").write_bytes(httpx.get(output["url"], trust_env=False).content)
+    (tmp_path / "o.mp4").write_bytes(service.http.get(output["url"]).content)
     assert interlaced(tmp_path / "o.mp4") < interlaced(media / TV) / 2 > 5
 
 
@@ -246,7 +245,7 @@ def test_the_picture_of_an_animated_webp_moves(
     service: Service, tasks: dict[tuple[str, str], str], tmp_path: Path
 ) -> None:
     (output,) = completed(service, tasks["preset", "webp"])["outputs"]
-    made = httpx.get(output["url"], trust_env=False).content
+    made = service.http.get(output["url"]).content
     assert (made[:4], made[8:12], made.count(b"ANMF")) == (
         b"RIFF",
         b"WEBP",

@@ -27,7 +27,7 @@ from support.signed_in import SignedIn
 from support.source_server import SourceServer, serving
 
 EVENTS, OPERATORS = lambda_process.ROOT / "events", lambda_process.ROOT / "infra" / "README.md"
-PATIENCE = 60.0  # seconds; only a failing test waits that long
+PATIENCE = 120.0  # seconds; only a failing test waits that long
 COPY = "-i in.mp4 -c copy out.mp4"
 BY_DEFAULT = {"input_files": {"a.mov": "https://media.example.com/a.mov"}, "output_filename": "b.mp4"}
 
@@ -64,6 +64,11 @@ def busy(service: Service, source: SourceServer) -> Iterator[list[str]]:
     for task_id in tasks:
         service.cancel(task_id)
     until(lambda: pool(service) == {"size": 1, "running": 0, "waiting": 0})
+
+
+def shown_workers(service: Service) -> dict[str, dict[str, Any]]:
+    """By their tasks. Those of an earlier test may still be among them: one that was killed is shown for a minute."""
+    return {worker["task_id"]: worker for worker in system(service)["workers"]}
 
 
 def put(service: Service, body: dict[str, Any]) -> dict[str, Any]:
@@ -107,14 +112,16 @@ def test_the_pool_grows_and_shrinks_while_tasks_wait(service: Service, busy: lis
 
 
 def test_the_load_shows_who_waits_and_who_works(service: Service, busy: list[str]) -> None:
-    until(lambda: system(service)["workers"])
-    found = system(service)
+    until(lambda: shown_workers(service).keys() & set(busy))
+    found, shown = system(service), shown_workers(service)
 
     assert found["tasks"] == {"pending": 0, "queued": 3, "running": 1}
-    assert 0 < found["oldest_queued_seconds"] < PATIENCE
-    (worker,) = found["workers"]
+    registered = datetime.fromisoformat(service.status(busy[0])["created_at"])
+    assert 0 < found["oldest_queued_seconds"] <= (datetime.now(UTC) - registered).total_seconds()
     running_one = next(task_id for task_id in busy if service.status(task_id)["status"] == "running")
-    assert (worker["task_id"], worker["attempt"], worker["gpus"]) == (running_one, 1, [])
+    assert shown.keys() & set(busy) == {running_one}
+    worker = shown[running_one]
+    assert (worker["attempt"], worker["gpus"]) == (1, [])
     assert worker["memory_bytes"] > 20 * 1024**2
     assert 0 <= worker["cpu_cores"] < 8
     machine = found["machine"]
@@ -124,8 +131,9 @@ def test_the_load_shows_who_waits_and_who_works(service: Service, busy: list[str
     assert str(service.data_dir) not in json.dumps(found)
 
     service.cancel(running_one)
-    until(lambda: running_one not in {worker["task_id"] for worker in system(service)["workers"]})
     assert system(service)["last_minute"]["canceled"] >= 1
+    # Long before it would be taken for gone.
+    until(lambda: running_one not in shown_workers(service), seconds=workers.STALE.total_seconds() / 2)
 
 
 def test_what_a_killed_worker_has_left_is_swept(service: Service) -> None:
@@ -133,7 +141,7 @@ def test_what_a_killed_worker_has_left_is_swept(service: Service) -> None:
     old = datetime.now(UTC) - timedelta(minutes=2)
     gone = Worker(task_id="0-0", fence=1, host="h", started_at=old, seen_at=old, usage=Usage())
     records.create(workers.to_record(gone))
-    assert system(service)["workers"] == []
+    assert "0-0" not in shown_workers(service)
     until(lambda: records.find(workers.KIND, "0-0.1") is None)
     records.close()
 
@@ -345,7 +353,7 @@ def test_the_sweep_sends_the_load_and_takes_away_who_is_gone(aws: Moto, tmp_path
     now = datetime.now(UTC)
     for status in (Status.PENDING, Status.PENDING, Status.QUEUED):
         store.create(task_in(status, now=now))
-    for name, seen_at in (("here", now), ("gone", now - workers.STALE)):
+    for name, seen_at in (("here", now + timedelta(hours=1)), ("gone", now - workers.STALE)):
         worker = Worker(task_id=name, fence=1, host="h", started_at=now, seen_at=seen_at, usage=Usage())
         records.create(workers.to_record(worker))
 

@@ -28,6 +28,7 @@ from handlers.web.app import create_app
 from handlers.web.uploads import PACE, Pace
 from support.recording import RecordingDispatcher
 
+PATIENCE = 60.0  # seconds; only a failing test waits that long
 FFMPEG_VERSION = "n9.9-test"
 ONE_OUTPUT = {
     "command": "-i input.mp4 -c:v libx264 -crf 23 output.mp4",
@@ -111,13 +112,17 @@ def running(
             take_part=uploads.take,
             pace=pace,
         )
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
+        # A connection that a test has not used for a while is not closed under the next request.
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", ws="none", timeout_keep_alive=3600
+        )
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         while not server.started:
             time.sleep(0.005)
         try:
-            with httpx.Client(base_url=base_url, trust_env=False, timeout=10) as http:
+            with httpx.Client(base_url=base_url, trust_env=False, timeout=PATIENCE) as http:
                 yield Api(
                     http=http,
                     address=address,

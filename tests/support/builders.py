@@ -11,6 +11,11 @@ from core.task import Failure, FailureCode, Output, Status, Task, Timings
 NOW = datetime(2026, 11, 20, 12, 0, 0, 123456, tzinfo=UTC)
 
 
+def an_id(number: int) -> str:
+    """The same in each run: for where it matters how ids are spread over the shards of an index."""
+    return f"00000000-0000-4000-8000-{number:012}"
+
+
 def a_task(**changes: Any) -> Task:
     """A registered task, with an id of its own."""
     task = Task(

@@ -62,7 +62,7 @@ def running(data: Path, *, api_keys: str = API_KEYS, **settings: Any) -> Iterato
         base = str(api.http.base_url)
         clients = {
             name: stack.enter_context(
-                httpx.Client(base_url=base, headers={"X-API-Key": key}, trust_env=False, timeout=10)
+                httpx.Client(base_url=base, headers={"X-API-Key": key}, trust_env=False, timeout=api_server.PATIENCE)
             )
             for name, key in KEYS.items()
         }
