@@ -36,6 +36,7 @@ class Point:
     after: bool = True
     matches: Matches = lambda *_, **__: True
     waits: Callable[[], bool] = lambda: True  # for this, before dying
+    by: signal.Signals = signal.SIGKILL
 
 
 def _from(*before: Status, to: Status) -> Matches:
@@ -67,6 +68,8 @@ POINTS: Mapping[str, Point] = {
     "transcoding": Point(call="store.replace", matches=_from(Status.QUEUED, to=Status.RUNNING), waits=_ffmpeg_runs),
     "transcoded": Point(call="objects.put_file", after=False),
     "uploading": Point(call="objects.put_file"),
+    # No crash: it stands still, with what it has stored, until it is told to go on.
+    "storing": Point(call="objects.put_file", by=signal.SIGSTOP),
     "uploaded": Point(call="store.replace", after=False, matches=_from(Status.RUNNING, to=Status.COMPLETED)),
     "completed": Point(call="store.replace", matches=_from(Status.RUNNING, to=Status.COMPLETED)),
     "canceled": Point(call="store.replace", matches=_from(Status.QUEUED, Status.RUNNING, to=Status.CANCELED)),
@@ -114,7 +117,7 @@ def _perhaps_die(call: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], *,
 def _die(point: Point) -> None:
     while not point.waits():
         time.sleep(0.001)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), point.by)
 
 
 def _first(name: str) -> bool:
