@@ -114,7 +114,7 @@ def running(
         while not server.started:
             time.sleep(0.005)
         try:
-            with httpx.Client(base_url=base_url, trust_env=False, timeout=60) as http:
+            with httpx.Client(base_url=base_url, trust_env=False, timeout=10) as http:
                 yield Api(
                     http=http,
                     address=address,

@@ -107,7 +107,9 @@ def running(data_dir: Path, *, program: Sequence[str] = PROGRAM, **settings: str
         announced = process.stdout.readline()
         if not announced:
             raise ServiceFailed(f"The service did not start.\n{log.read_text()[-3000:]}")
-        with httpx.Client(base_url=announced.split()[2], timeout=60, trust_env=False) as http:
+        # A connection that is kept would be closed now and then just as the next request takes it up.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(base_url=announced.split()[2], timeout=60, trust_env=False, limits=limits) as http:
             yield Service(process, http, data_dir, log)
     finally:
         if process.poll() is None:
