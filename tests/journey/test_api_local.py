@@ -226,14 +226,17 @@ def failed(task: Task, error: Failure, *, retry_after: timedelta = timedelta(0))
 def test_status_of_a_task_that_waits_for_its_next_try_says_why_and_until_when(api: Api) -> None:
     task = api.running(api.registered())
     error = Failure.of(FailureCode.DOWNLOAD_FAILED, "The source of input.mp4 answered 503.")
-    api.store.replace(failed(task, error, retry_after=timedelta(seconds=20)), task)
+    waiting = api.store.replace(failed(task, error, retry_after=timedelta(seconds=20)), task)
 
+    before = datetime.now(UTC)
     answer = api.http.get(f"/ffmpeg/status/{task.task_id}")
     shown = task_of(answer)
     (attempt,) = shown["attempts"]
     assert (shown["status"], shown["attempt"], shown["error"]) == ("queued", 1, None)
     assert (attempt["ending"], attempt["code"], attempt["message"]) == ("failed", error.code, error.message)
-    assert 15 <= int(answer.headers["retry-after"]) <= 20
+    assert waiting.dispatch_due_at
+    least, most = waiting.dispatch_due_at - datetime.now(UTC), waiting.dispatch_due_at - before
+    assert least <= timedelta(seconds=int(answer.headers["retry-after"])) < most + timedelta(seconds=1)
 
 
 def test_status_of_a_task_whose_outputs_were_deleted_says_so_and_links_nothing(api: Api) -> None:

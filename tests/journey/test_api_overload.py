@@ -46,15 +46,18 @@ def test_execute_while_the_dispatcher_is_busy_is_accepted_and_handed_over_later(
     dispatcher = BusyDispatcher()
     with busy(tmp_path, dispatcher) as (api, _):
         task_id = api.registered()
+        before = datetime.now(UTC)
         answer = api.http.post(f"/ffmpeg/execute/{task_id}")
+        after = datetime.now(UTC)
         task = models.Task.model_validate_json(answer.text)
         assert (answer.status_code, task.status) == (202, Status.QUEUED)
         assert task.queue_reason is not None
         assert "too busy" in task.queue_reason
         stored = api.store.get(task_id)
         assert stored.dispatch_due_at
-        left = (stored.dispatch_due_at - datetime.now(UTC)).total_seconds()
-        assert 0 <= int(answer.headers["retry-after"]) - left < 5  # not before the next try
+        told = timedelta(seconds=int(answer.headers["retry-after"]))
+        # Not before the next try, and at most a second after it.
+        assert stored.dispatch_due_at - after <= told < stored.dispatch_due_at - before + timedelta(seconds=1)
 
         dispatcher.busy = lambda: False
         sweep.sweep(api.services, now=datetime.now(UTC) + timedelta(minutes=1))

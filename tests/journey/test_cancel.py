@@ -24,16 +24,18 @@ from core.execute import execute
 from core.register import Registration, register
 from core.settings import Settings
 from core.task import Status
-from support import footage, leftovers
+from support import crashing, footage, leftovers, processes
+from support.crash_cases import crash
 from support.leftovers import seconds_until
 from support.recording import RecordingDispatcher
 from support.service import PYTHONPATH, Service, running
 from support.source_server import SourceServer, serving
 
-WITHIN = 25.0  # seconds
+# Seconds: the 25 on a machine that does little else, and as much again where others are at work. What is not told of a
+# cancel, and does not ask, goes on for minutes, or for ever.
+WITHIN = 60.0
 CLIP = "clip.mp4"
 COPY = "-i in.mp4 -c copy out.mp4"
-LONG = "-i in.mp4 -f lavfi -i testsrc2=d=600:s=1920x1080 -map 1:v -c:v libx264 -preset slower out.mp4"
 ENDLESS = "-i in.mp4 -f lavfi -i testsrc2=d=36000:s=320x180 -map 1:v -c:v libx264 -threads 1 out.mp4"
 UNCONTAINED = {"UNCONTAINED": "1", "SANDBOX": "degraded"}
 SERVICE = ("-m", "support.crashing", "service")
@@ -49,8 +51,6 @@ while :; do sleep 1; done
 def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SourceServer]:
     folder = tmp_path_factory.mktemp("media")
     footage.run("-i", str(footage.CLIP), "-t", "1", "-an", "-vf", "scale=160:90", str(folder / CLIP))
-    large = ["-f", "lavfi", "-i", "testsrc2=d=60:s=640x360:r=10", "-c:v", "rawvideo", "-pix_fmt", "yuv420p"]
-    footage.run(*large, str(folder / "large.mkv"))
     with serving(folder) as server:
         yield server
 
@@ -59,13 +59,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SourceServer]:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running(tmp_path_factory.mktemp("service")) as started:
         yield started
-
-
-def wait_for(service: Service, task_id: str, status: str, stage: str | None = None) -> None:
-    for task in service.follow(task_id, every=0.02):
-        if task["status"] == status and stage in (None, task["stage"]):
-            return
-    raise AssertionError(f"the task was never {status} {stage or ''}")
 
 
 def cancel_at_once(service: Service, task_id: str) -> dict[str, Any]:
@@ -102,7 +95,7 @@ def test_queued_task_is_canceled_and_never_started(source: SourceServer, tmp_pat
     with running(tmp_path / "service", MAX_CONCURRENT_TASKS="1") as service:
         first = service.register(COPY, {"in.mp4": f"{source.url}/silent?first"}, "out.mp4")
         waiting = service.register(COPY, {"in.mp4": f"{source.url}/media/{CLIP}?waiting"}, "out.mp4")
-        wait_for(service, first, "running")
+        seconds_until(lambda: source.asked["/silent?first"], most=WITHIN)
 
         cancel_at_once(service, waiting)
 
@@ -121,14 +114,15 @@ def test_queued_task_is_canceled_and_never_started(source: SourceServer, tmp_pat
         pytest.param(f"held/{CLIP}", COPY, "downloading", id="a source that stalls"),
         pytest.param("trickle", COPY, "downloading", id="a source that trickles"),
         pytest.param("endless", COPY, "downloading", id="a source without end"),
-        pytest.param("status/503", COPY, "downloading", id="between two attempts"),
-        pytest.param(f"media/{CLIP}", LONG, "transcoding", id="encoding"),
+        pytest.param("away/10", COPY, "downloading", id="between two attempts"),
+        pytest.param(f"media/{CLIP}", ENDLESS, "transcoding", id="encoding"),
     ],
 )
 def test_running_task_is_canceled(service: Service, source: SourceServer, path: str, command: str, stage: str) -> None:
-    task_id = service.register(command, {"in.mp4": f"{source.url}/{path}"}, "out.mp4")
-    wait_for(service, task_id, "running", stage)
-    time.sleep(0.5)  # in the midst of it
+    path = f"/{path}?{stage}"
+    task_id = service.register(command, {"in.mp4": source.url + path}, "out.mp4")
+    service.until(task_id, stage)
+    seconds_until(lambda: source.asked[path], most=WITHIN)
 
     cancel_at_once(service, task_id)
 
@@ -143,8 +137,8 @@ def test_encoding_that_ignores_sigterm_is_canceled(source: SourceServer, tmp_pat
     settings = {"FFMPEG_PATH": str(stubborn), **UNCONTAINED}
     with running(tmp_path / "service", program=SERVICE, **settings) as service:
         task_id = service.register(COPY, {"in.mp4": f"{source.url}/media/{CLIP}"}, "out.mp4")
-        wait_for(service, task_id, "running", "transcoding")
-        seconds_until(lambda: any(str(stubborn) in name for name in workers(service).values()), most=10)
+        service.until(task_id, "transcoding")
+        seconds_until(lambda: any(str(stubborn) in name for name in workers(service).values()), most=WITHIN)
 
         cancel_at_once(service, task_id)
 
@@ -152,23 +146,33 @@ def test_encoding_that_ignores_sigterm_is_canceled(source: SourceServer, tmp_pat
 
 
 def test_storing_task_is_canceled(source: SourceServer, tmp_path: Path) -> None:
-    with running(tmp_path / "service") as service:
-        command = "-i in.mkv -c:v ffv1 -f segment -segment_time 0.1 -reset_timestamps 1 o%03d.mkv"
-        task_id = service.register(command, {"in.mkv": f"{source.url}/large/large.mkv"}, "o%03d.mkv")
-        seconds_until(lambda: leftovers.objects(service.data_dir), most=60)
+    stops = crash(tmp_path, ["storing"])
+    with running(tmp_path / "service", program=SERVICE, **stops) as service:
+        # given a worker that stands still once it has stored one of its outputs
+        command = "-i in.mp4 -map 0:v -c:v ffv1 -f segment -segment_time 0.04 -reset_timestamps 1 o%03d.mkv"
+        task_id = service.register(command, {"in.mp4": f"{source.url}/media/{CLIP}"}, "o%03d.mkv")
+        seconds_until(lambda: crashing.reached(tmp_path / "reached"), most=WITHIN)
+        worker = int(str(service.stored(task_id).owner).rpartition(":")[2])
+        seconds_until(lambda: "T (stopped)" in processes.read(worker, "status"), most=WITHIN)
+        assert leftovers.objects(service.data_dir)
 
+        # when the task is canceled, and the worker goes on
         cancel_at_once(service, task_id)
+        os.kill(worker, signal.SIGCONT)
 
+        # then what it has stored goes with it
         print(f"gone after {seconds_until(lambda: nothing_left(service), most=WITHIN):.1f} s")
 
 
 def test_cancel_and_completion_have_one_winner(source: SourceServer, tmp_path: Path) -> None:
-    ends = []
+    url, ends = f"{source.url}/media/{CLIP}", []
     with running(tmp_path / "service") as service:
+        began = time.monotonic()
+        service.ended(service.register(COPY, {"in.mp4": url}, "out.mp4"))
+        whole = min(time.monotonic() - began, 1.0)
         for number in range(20):
-            task_id = service.register(COPY, {"in.mp4": f"{source.url}/media/{CLIP}"}, "out.mp4")
-            wait_for(service, task_id, "running")
-            time.sleep(number * 0.007)
+            task_id = service.register(COPY, {"in.mp4": url}, "out.mp4")
+            time.sleep(whole * (8 + number) / 24)  # from when it is about to begin until it is over
             answer = service.cancel(task_id)
             task = service.ended(task_id)
             ends.append((answer.status_code, task["status"], len(task["outputs"])))
@@ -176,7 +180,7 @@ def test_cancel_and_completion_have_one_winner(source: SourceServer, tmp_path: P
         objects = leftovers.objects(service.data_dir)
     print(ends)
     assert set(ends) <= {(202, "canceled", 0), (409, "completed", 1)}
-    assert len(objects) == sum(outputs for _, _, outputs in ends)
+    assert len(objects) == 1 + sum(outputs for _, _, outputs in ends)
 
 
 @pytest.mark.parametrize("stage", ["downloading", "transcoding"])
@@ -186,8 +190,8 @@ def test_worker_that_nobody_told_learns_from_its_heartbeat(source: SourceServer,
     env = {"DATA_DIR": str(data_dir), "ALLOW_PRIVATE_NETWORKS": "127.0.0.0/8"}
     settings = Settings.from_env(env)
     services = replace(wiring.services(settings, {}), dispatcher=RecordingDispatcher())
-    path, command = ("silent", COPY) if stage == "downloading" else (f"media/{CLIP}", ENDLESS)
-    wanted = Registration(command=command, input_files={"in.mp4": f"{source.url}/{path}"}, output_files=("out.mp4",))
+    path, command = ("/silent?untold", COPY) if stage == "downloading" else (f"/media/{CLIP}?untold", ENDLESS)
+    wanted = Registration(command=command, input_files={"in.mp4": source.url + path}, output_files=("out.mp4",))
     now = datetime.now(UTC)
     task = register(services.store, wanted, settings=settings, task_id=str(uuid4()), correlation_id="c", now=now).task
     execute(services, task.task_id, now=now)
@@ -195,8 +199,7 @@ def test_worker_that_nobody_told_learns_from_its_heartbeat(source: SourceServer,
     with (tmp_path / "worker.log").open("wb") as log:
         worker = subprocess.Popen([sys.executable, "-m", "handlers.batch_worker"], env=own, stderr=log, stdout=log)
     try:
-        seconds_until(lambda: str(services.store.get(task.task_id).stage) == stage, most=30)
-        time.sleep(1.0)
+        seconds_until(lambda: str(services.store.get(task.task_id).stage) == stage and source.asked[path], most=WITHIN)
 
         # when the task is canceled
         canceled = cancel(services, task.task_id, now=datetime.now(UTC))
@@ -210,6 +213,6 @@ def test_worker_that_nobody_told_learns_from_its_heartbeat(source: SourceServer,
         worker.wait()
     assert services.store.get(task.task_id) == canceled
     assert canceled.status is Status.CANCELED
-    left = leftovers.processes(data_dir), leftovers.scratch(data_dir / "scratch"), leftovers.objects(data_dir)
-    assert left == ({}, [], [])
+    assert (leftovers.scratch(data_dir / "scratch"), leftovers.objects(data_dir)) == ([], [])
+    seconds_until(lambda: not leftovers.processes(data_dir), most=WITHIN)
     services.store.close()  # type: ignore[attr-defined]

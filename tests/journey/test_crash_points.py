@@ -59,16 +59,16 @@ class Case:
         with service.running(self.folder / "data", program=program, **crashes) as crashing_service:
             task_id = self._until_the_crash(crashing_service, services, wanted, point)
             if point in BY_THE_WORKER and point != "before the claim":
-                crashing_service.ended(task_id, seconds=60)
+                crashing_service.ended(task_id)
         with service.running(self.folder / "data") as restarted:
             if point == "registered":
                 restarted.execute(task_id)
-            restarted.ended(task_id, seconds=60)
+            restarted.ended(task_id)
             now = datetime.now(UTC)
             task = services.store.get(task_id)
             aftermath.sweep(services, now=now + MUCH_LATER)
         with contextlib.suppress(AssertionError):  # what is left in the end is for the check to tell
-            leftovers.seconds_until(lambda: not self._left(), most=10)
+            leftovers.seconds_until(lambda: not self._left(), most=60)
         left = leftovers.processes(self.folder)
         sweep.reconcile(services, now=now)
         later = services.store.get(task_id)
@@ -92,7 +92,7 @@ class Case:
         if point == "registered":
             with contextlib.suppress(httpx.TransportError):
                 running.register(wanted.command, wanted.input_files, *wanted.output_files)
-            running.process.wait(30)
+            running.process.wait(60)
             (task,) = services.store.due(EVER, limit=10, live=False)
             return task.task_id
         task_id = running.register(wanted.command, wanted.input_files, *wanted.output_files, execute=False)
@@ -106,9 +106,9 @@ class Case:
                 with contextlib.suppress(httpx.TransportError):
                     running.cancel(task_id)
         if point in (*BY_THE_API, "canceled", "lost"):
-            running.process.wait(30)
+            running.process.wait(60)
         elif point != "downloading":
-            leftovers.seconds_until(lambda: crashing.reached(self.folder / "reached"), most=30)
+            leftovers.seconds_until(lambda: crashing.reached(self.folder / "reached"), most=60)
         return task_id
 
 

@@ -1,12 +1,14 @@
 """The command-line client, as tests call it: in this process, or as a process of its own, on a terminal if need be."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -54,7 +56,7 @@ class Session:
     process: "subprocess.Popen[bytes]"
     screen: int
     shown: str = ""
-    deadline: float = field(default_factory=lambda: time.monotonic() + 60)
+    deadline: float = field(default_factory=lambda: time.monotonic() + 180)
 
     def until(self, seen: Callable[[str], object] | str) -> None:
         """Read what it shows until that is there."""
@@ -109,16 +111,13 @@ def on_terminal(*arguments: str, cwd: Path, env: Mapping[str, str]) -> Iterator[
 
 def _with_terminal() -> None:
     """In the child: the terminal is its own, and Ctrl-C is heard."""
-    import fcntl
-    import termios
-
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def called(
-    *arguments: str, cwd: Path, env: Mapping[str, str], timeout: float = 60, text: str = ""
+    *arguments: str, cwd: Path, env: Mapping[str, str], timeout: float = 180, text: str = ""
 ) -> "subprocess.CompletedProcess[str]":
     """The client without a terminal, to its end."""
     return subprocess.run(

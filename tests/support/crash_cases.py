@@ -21,6 +21,8 @@ from support.source_server import SourceServer, serving
 AT_ONCE = 3
 CLIP = "clip.mp4"
 COMMAND = "-i in.mp4 -map 0:v -c:v libx264 a.mp4 -map 0:v -c copy b.mkv"
+# Of the source that its first reader gets without an end.
+STRETCH = "-i in.mp4 -map 0:v -vf fps=240 -c:v libx264 -preset ultrafast a.mp4 -map 0:v -c copy b.mkv"
 # The second output is so large that S3 gets it in parts.
 LARGE = "-i in.mp4 -map 0:v -c copy a.mp4 -map 0:v -vf scale=1280:720 -c:v rawvideo -pix_fmt yuv420p b.mkv"
 OUTPUTS = ("a.mp4", "b.mkv")
@@ -100,14 +102,16 @@ class Told(list[str]):
 def serving_a_clip(folder: Path) -> Iterator[SourceServer]:
     """A source with a clip that takes no time to transcode."""
     footage.run("-i", str(footage.CLIP), "-t", "1", "-an", "-vf", "scale=160:90", str(folder / CLIP))
+    footage.endless(folder / "endless.mp4")
     with serving(folder) as server:
         yield server
 
 
 def registration(source: SourceServer, point: str) -> Registration:
-    """The source of `downloading` is held until its first reader is gone; so is that of `canceled`."""
-    path = f"{'held' if point in ('downloading', 'canceled') else 'media'}/{CLIP}?{point.replace(' ', '-')}"
-    command = LARGE if point == "sending a part" else COMMAND
+    """What is to be met on its way stays there for the first who comes to it."""
+    sources = {"downloading": f"held/{CLIP}", "canceled": f"held/{CLIP}", "transcoding": f"turns/endless.mp4/{CLIP}"}
+    path = f"{sources.get(point, f'media/{CLIP}')}?{point.replace(' ', '-')}"
+    command = {"sending a part": LARGE, "transcoding": STRETCH}.get(point, COMMAND)
     return Registration(command=command, input_files={"in.mp4": f"{source.url}/{path}"}, output_files=OUTPUTS)
 
 
@@ -120,7 +124,7 @@ def crash(folder: Path, points: Sequence[str]) -> dict[str, str]:
 def wait_until_downloading(store: TaskStore, source: SourceServer, task_id: str, url: str) -> int:
     """The id of the worker that holds the task and has begun to fetch its input."""
     path = url.removeprefix(source.url)
-    leftovers.seconds_until(lambda: source.asked[path] and store.get(task_id).owner, most=30)
+    leftovers.seconds_until(lambda: source.asked[path] and store.get(task_id).owner, most=60)
     return int(str(store.get(task_id).owner).rpartition(":")[2])
 
 
@@ -130,7 +134,7 @@ def noticed(services: Services, env: Mapping[str, str], folder: Path) -> tuple[l
     ended = moves.cancel(task_in(Status.QUEUED, notices=(Notice(channel="webhook"),)), now=datetime.now(UTC))
     task = services.store.create(ended)
     program = [sys.executable, "-m", "support.crashing", "sweep", "1"]
-    died = subprocess.run(program, env={**os.environ, **env, **crash(folder, ["noticing"])}, timeout=60, check=False)
+    died = subprocess.run(program, env={**os.environ, **env, **crash(folder, ["noticing"])}, timeout=120, check=False)
     assert (died.returncode, crashing.reached(folder / "reached")) == (-signal.SIGKILL, ["noticing"])
     told = Told()
     told_services = replace(services, channels={"webhook": told})

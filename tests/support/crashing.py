@@ -36,6 +36,7 @@ class Point:
     after: bool = True
     matches: Matches = lambda *_, **__: True
     waits: Callable[[], bool] = lambda: True  # for this, before dying
+    by: signal.Signals = signal.SIGKILL
 
 
 def _from(*before: Status, to: Status) -> Matches:
@@ -67,6 +68,8 @@ POINTS: Mapping[str, Point] = {
     "transcoding": Point(call="store.replace", matches=_from(Status.QUEUED, to=Status.RUNNING), waits=_ffmpeg_runs),
     "transcoded": Point(call="objects.put_file", after=False),
     "uploading": Point(call="objects.put_file"),
+    # No crash: it stands still, with what it has stored, until it is told to go on.
+    "storing": Point(call="objects.put_file", by=signal.SIGSTOP),
     "uploaded": Point(call="store.replace", after=False, matches=_from(Status.RUNNING, to=Status.COMPLETED)),
     "completed": Point(call="store.replace", matches=_from(Status.RUNNING, to=Status.COMPLETED)),
     "canceled": Point(call="store.replace", matches=_from(Status.QUEUED, Status.RUNNING, to=Status.CANCELED)),
@@ -114,7 +117,7 @@ def _perhaps_die(call: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], *,
 def _die(point: Point) -> None:
     while not point.waits():
         time.sleep(0.001)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), point.by)
 
 
 def _first(name: str) -> bool:
@@ -138,6 +141,12 @@ def _watched_services(**ports: Any) -> Services:
 def _uncontained() -> None:
     """A shell script for an ffmpeg could not even start in the sandbox."""
     process.canary = lambda scratch: nullcontext(sandbox.Layers)  # type: ignore[assignment, return-value]
+
+
+def _outlive(parent: int) -> None:
+    """Whoever started us is about to die, and we are not to have done anything by then."""
+    while os.getppid() == parent:
+        time.sleep(0.01)
 
 
 class Noting:
@@ -172,6 +181,8 @@ def main(part: str, *arguments: str) -> int:
     if part == "worker":
         from handlers import batch_worker
 
+        if os.environ["CRASH_AT"] == "submitted" and "PARENT_PID" in os.environ:
+            _outlive(int(os.environ["PARENT_PID"]))
         return batch_worker.main(os.environ)
     if part == "cancel":
         services = wiring.services(Settings.from_env(os.environ), os.environ)

@@ -31,6 +31,14 @@ def made(folder: Path) -> Path:
     return folder
 
 
+def endless(path: Path) -> None:
+    """A small file of 100 hours with a frame each 4 s: its transcoding at `fps=240` is not seen to end by anybody."""
+    part = path.with_name(f"part of {path.name}")
+    run("-f", "lavfi", "-i", "color=r=1/4:d=600:s=160x90", "-c:v", "libx264", str(part))
+    run("-stream_loop", "599", "-i", str(part), "-c", "copy", str(path))
+    part.unlink()
+
+
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [ffmpeg(), "-nostdin", "-y", "-loglevel", "error", *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True)

@@ -48,7 +48,9 @@ def logs(data_dir: Path) -> list[str]:
 
 def _keys(data_dir: Path) -> list[str]:
     files = data_dir / "objects" / "files"
-    return sorted(path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file())
+    # os.walk passes over folders that go meanwhile.
+    found = (Path(folder, name) for folder, _, names in os.walk(files) for name in names)
+    return sorted(path.relative_to(files).as_posix() for path in found)
 
 
 def seconds_until(condition: Callable[[], object], *, most: float) -> float:

@@ -17,7 +17,7 @@ from core.local.task_store import SqliteTaskStore
 from core.task import Task
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 30
+END_SECONDS = 60  # only a service that hangs takes so long
 PYTHONPATH = f"{ROOT / 'src'}:{ROOT / 'tests'}"
 ENDED = frozenset({"completed", "failed", "canceled"})
 PROGRAM = ("-m", "handlers.local")
@@ -73,6 +73,13 @@ class Service:
         *_, task = self.follow(task_id, seconds=seconds)
         return task
 
+    def until(self, task_id: str, stage: str) -> dict[str, Any]:
+        """The task in that stage, where it must stay until the test lets it go on: others pass by unseen."""
+        for task in self.follow(task_id):
+            if task["stage"] == stage:
+                return task
+        raise ServiceFailed(f"The task ended without {stage}: {self.status(task_id)}")
+
     def last_words(self) -> str:
         return self.log.read_text(errors="replace")[-3000:]
 
@@ -100,10 +107,16 @@ def running(data_dir: Path, *, program: Sequence[str] = PROGRAM, **settings: str
         announced = process.stdout.readline()
         if not announced:
             raise ServiceFailed(f"The service did not start.\n{log.read_text()[-3000:]}")
-        with httpx.Client(base_url=announced.split()[2], timeout=30, trust_env=False) as http:
+        # A connection that is kept would be closed now and then just as the next request takes it up.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(base_url=announced.split()[2], timeout=60, trust_env=False, limits=limits) as http:
             yield Service(process, http, data_dir, log)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        process.wait(START_SECONDS)
-        process.stdout.close()
+        try:
+            process.wait(END_SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()

@@ -8,6 +8,9 @@
 /flaky/CODE/NAME     answers with that status once, then with the file
 /busy/N/NAME         answers 503 N times, then with the file
 /held/NAME           sends half of the file to the first who asks, and then nothing; to the others all of it
+/kept/NAME           the file, but nothing before `let_go` was called for the path
+/turns/NAME/OTHER    the file NAME to the first who asks; to the others OTHER
+/away/SECONDS        answers 503, and to come back after so many seconds
 /redirect/N/NAME     N redirects, then the file
 /redirect-to?URL     a redirect to URL
 /endless             bytes without end, with no length
@@ -39,6 +42,7 @@ class SourceServer(ThreadingHTTPServer):
     """The server; `url` is its address, `asked` counts requests by path, `ranges` lists the Range headers seen."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -46,7 +50,15 @@ class SourceServer(ThreadingHTTPServer):
         self.asked: Counter[str] = Counter()
         self.ranges: list[str] = []
         self.closing = threading.Event()
+        self._free: dict[str, threading.Event] = {}
         self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def let_go(self, path: str) -> None:
+        """Send what is kept under this path, to who waits for it and to all who come."""
+        self.freed(path).set()
+
+    def freed(self, path: str) -> threading.Event:
+        return self._free.setdefault(path, threading.Event())
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that leaves early is what some tests are about."""
@@ -115,6 +127,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         self.server.closing.wait(SILENCE_SECONDS)
 
+    def _kept(self, name: str) -> None:
+        if self.server.freed(self.path).wait(SILENCE_SECONDS):
+            self._media(name)
+
+    def _turns(self, rest: str) -> None:
+        name, _, other = rest.partition("/")
+        self._media(name if self.server.asked[self.path] == 1 else other)
+
+    def _away(self, seconds: str) -> None:
+        self._send(b"no", status=503, retry_after=seconds)
+
     def _redirect(self, rest: str) -> None:
         count, _, name = rest.partition("/")
         left = int(count) - 1
@@ -130,6 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             while not self.server.closing.is_set():
                 self.wfile.write(bytes(65536))
+                time.sleep(0.001)  # or it fills the disk of a client that is slow to leave
 
     def _announces(self, size: str) -> None:
         self.send_response(200)
@@ -176,6 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
         etag: str | None = None,
         cut: bool = False,
         encoding: str | None = None,
+        retry_after: str | None = None,
         ranged: bool = True,
     ) -> None:
         start = 0
@@ -188,6 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         if etag:
             self.send_header("ETag", etag)
+        if retry_after:
+            self.send_header("Retry-After", retry_after)
         if encoding:
             self.send_header("Content-Encoding", encoding)
         self.send_header("Content-Length", str(len(body) - start))
