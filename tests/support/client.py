@@ -54,7 +54,7 @@ class Session:
     process: "subprocess.Popen[bytes]"
     screen: int
     shown: str = ""
-    deadline: float = field(default_factory=lambda: time.monotonic() + 60)
+    deadline: float = field(default_factory=lambda: time.monotonic() + 180)
 
     def until(self, seen: Callable[[str], object] | str) -> None:
         """Read what it shows until that is there."""
@@ -118,7 +118,7 @@ def _with_terminal() -> None:
 
 
 def called(
-    *arguments: str, cwd: Path, env: Mapping[str, str], timeout: float = 60, text: str = ""
+    *arguments: str, cwd: Path, env: Mapping[str, str], timeout: float = 180, text: str = ""
 ) -> "subprocess.CompletedProcess[str]":
     """The client without a terminal, to its end."""
     return subprocess.run(
