@@ -113,12 +113,12 @@ def _run(
     sweep_batches.clear_lists(services, lists())  # as long as nobody can register another one
     signal.signal(signal.SIGTERM, _interrupt)
     _follow(pool, live)
-    pool.start()
     closing_down = threading.Event()
-    threads = _looking_after(
-        with_channels(services, settings), settings, closing_down, follow=partial(_follow, pool, live)
-    )
+    threads: list[threading.Thread] = []
     try:
+        pool.start()
+        noticing = with_channels(services, settings)
+        threads = _looking_after(noticing, settings, closing_down, follow=partial(_follow, pool, live))
         _announce(settings)
         server.run([listener])
     finally:

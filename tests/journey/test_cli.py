@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from support import client, footage, leftovers
+from support import client, footage, leftovers, source_server
 from support import service as local_service
 from support.client import Session
 from support.footage import CLIP
@@ -23,6 +23,7 @@ from support.leftovers import seconds_until
 from support.service import Service
 from support.upload_front import UploadFront, before
 
+MOST = 60.0  # seconds; a quiet machine needs two or three
 LONG = "-f lavfi -i testsrc2=s=320x180:r=30:d=36000 -c:v libx264 -threads 1 o.mp4"
 
 
@@ -44,9 +45,11 @@ class Desk:
     def left(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir())
 
+    def tasks(self) -> list[str]:
+        return [task["task_id"] for task in self.service.http.get("/ffmpeg/tasks").json()["items"]]
+
     def newest(self) -> dict[str, Any]:
-        (task,) = self.service.http.get("/ffmpeg/tasks", params={"limit": 1}).json()["items"]
-        return self.service.status(task["task_id"])
+        return self.service.status(self.tasks()[0])
 
     def run(self, *arguments: str) -> Any:
         return client.on_terminal("run", *arguments, cwd=self.folder, env=self.env)
@@ -69,12 +72,15 @@ SMALL = ("--video-codec", "libx264", "--video-preset", "ultrafast", "--scale", "
 
 
 def test_run_sends_a_file_and_stores_the_result(desk: Desk) -> None:
+    desk.front.faults.pace = 100_000
+
     with desk.run("-i", "talk.mp4", *SMALL, "--crf", "30", "--output", "o.mp4") as session:
+        session.until("sending")
+        desk.front.faults.pace = 0
         code = session.ended()
 
     assert code == 0, session.shown
-    for stage in ("sending", "queued", "o.mp4: "):
-        assert stage in session.shown
+    assert "o.mp4: " in session.shown
     task = desk.newest()
     assert hashlib.sha256((desk.folder / "o.mp4").read_bytes()).hexdigest() == task["outputs"][0]["sha256"]
     assert "-crf 30" in task["command"]
@@ -155,10 +161,10 @@ def test_command_that_is_not_allowed_is_refused_before_anything_is_sent(desk: De
 
 
 def test_ctrl_c_while_sending_leaves_nothing_on_either_side(desk: Desk) -> None:
-    desk.front.faults.pace = 40_000
+    desk.front.faults.pace = 2_000  # a part takes minutes
     with (desk.folder / "talk.mp4").open("ab") as file:
         file.write(bytes(5_000_000))  # more than the kernel takes from us at once
-    asked_before = desk.service.http.get("/ffmpeg/tasks", params={"limit": 1}).json()
+    tasks_before = desk.tasks()
 
     with desk.run("-i", "talk.mp4", *SMALL, "--output", "o.mp4") as session:
         session.until("B/s")
@@ -167,10 +173,10 @@ def test_ctrl_c_while_sending_leaves_nothing_on_either_side(desk: Desk) -> None:
         code = session.ended()
 
     assert code == 130
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < MOST
     assert desk.left() == ["talk.mp4"]
     assert desk.front.uploads == {}
-    assert desk.service.http.get("/ffmpeg/tasks", params={"limit": 1}).json() == asked_before
+    assert desk.tasks() == tasks_before
 
 
 def interrupted(desk: Desk, session: Session) -> None:
@@ -187,7 +193,7 @@ def interrupted(desk: Desk, session: Session) -> None:
 def test_ctrl_c_in_the_queue_cancels_the_task(desk: Desk) -> None:
     others = [desk.service.register(LONG, {}, "o.mp4") for _ in range(2)]
     try:
-        seconds_until(lambda: all(desk.service.status(one)["stage"] for one in others), most=20)
+        seconds_until(lambda: all(desk.service.status(one)["stage"] for one in others), most=MOST)
         with desk.run("-i", "talk.mp4", *SMALL, "--output", "o.mp4") as session:
             session.until("queued")
             interrupted(desk, session)
@@ -202,12 +208,12 @@ def test_ctrl_c_while_encoding_cancels_the_task_and_ends_ffmpeg(desk: Desk) -> N
         assert workers(desk, desk.newest()["task_id"])
         interrupted(desk, session)
 
-    seconds_until(lambda: not workers(desk, desk.newest()["task_id"]), most=20)
+    seconds_until(lambda: not workers(desk, desk.newest()["task_id"]), most=MOST)
 
 
 def test_sigterm_cancels_as_ctrl_c_does(desk: Desk) -> None:
     with desk.run("--command", LONG, "--output", "o.mp4") as session:
-        session.until("queued")
+        session.until("transcoding")
         session.process.terminate()
         code = session.ended()
 
@@ -219,7 +225,7 @@ def workers(desk: Desk, task_id: str) -> list[str]:
 
 
 def test_ctrl_c_while_fetching_leaves_no_file_and_the_result_can_be_had(desk: Desk) -> None:
-    desk.front.faults.pace = 20_000
+    desk.front.faults.pace = 5_000  # it takes minutes
     command = "-f lavfi -i testsrc2=s=640x360:d=5 -c:v libx264 -preset ultrafast -crf 10 o.mp4"
 
     with desk.run("--command", command, "--output", "o.mp4") as session:
@@ -239,34 +245,34 @@ def test_ctrl_c_while_fetching_leaves_no_file_and_the_result_can_be_had(desk: De
 def test_second_ctrl_c_leaves_at_once(desk: Desk) -> None:
     with desk.run("--command", LONG, "--output", "o.mp4") as session:
         session.until("transcoding")
-        desk.front.faults.hung = True  # the cancel would wait for its answer
+        desk.front.faults.hung = True  # the cancel waits for its answer
         session.press_ctrl_c()
-        time.sleep(0.5)
-        began = time.monotonic()
+        seconds_until(lambda: "POST /ffmpeg/cancel/ID" in desk.front.asked, most=MOST)
         session.press_ctrl_c()
         code = session.ended()
-    desk.front.faults.hung = False
 
     assert code == 130
-    assert time.monotonic() - began < 1.5
+    assert "Interrupted." not in session.shown  # as it would say at the end of the wait
     desk.service.cancel(desk.newest()["task_id"])
 
 
 def test_run_survives_a_restart_of_the_service(tmp_path: Path) -> None:
     data, folder = tmp_path / "data", tmp_path / "desk"
     folder.mkdir()
-    command = "-f lavfi -i testsrc2=s=640x360:d=8 -c:v libx264 o.mp4"
-    with before("http://127.0.0.1:1", tmp_path / "front") as front:
+    with source_server.serving() as source, before("http://127.0.0.1:1", tmp_path / "front") as front:
+        wanted = "-i", f"{source.url}/held/{CLIP.name}", *SMALL, "--output", "o.mp4"
         env = client.environment(tmp_path, FFMPEG_TASK_SERVER=front.url)
         with local_service.running(data) as first:
             front.service = str(first.http.base_url)
-            with client.on_terminal("run", "--command", command, "--output", "o.mp4", cwd=folder, env=env) as session:
-                session.until("transcoding")
+            with client.on_terminal("run", *wanted, cwd=folder, env=env) as session:
+                session.until("downloading")
                 first.process.send_signal(signal.SIGTERM)
-                first.process.wait(30)
+                first.process.wait(MOST)
+                front.faults.away = True  # also when somebody else gets its port
                 session.until("Trying again")
                 with local_service.running(data, RETRY_DELAY_SECONDS="0") as again:
                     front.service = str(again.http.base_url)
+                    front.faults.away = False
                     code = session.ended()
 
     assert code == 0, session.shown
@@ -279,7 +285,7 @@ def test_batch_goes_on_after_a_failure_and_sums_up(desk: Desk) -> None:
     (desk.folder / "b.mov").write_bytes(b"no video at all" * 100)
     footage.run("-i", str(CLIP), "-t", "1", "-c", "copy", str(desk.folder / "c.mov"))
 
-    done = desk.call("batch", "*.mov", "--output", "web/{stem}.mp4", *SMALL, "--jobs", "2", timeout=90)
+    done = desk.call("batch", "*.mov", "--output", "web/{stem}.mp4", *SMALL, "--jobs", "2")
 
     lines = done.stdout.splitlines()
     assert done.returncode == 1
@@ -297,10 +303,10 @@ def test_batch_goes_on_after_a_failure_and_sums_up(desk: Desk) -> None:
 
 def test_ctrl_c_in_a_batch_cancels_all_that_is_under_way(desk: Desk) -> None:
     (desk.folder / "other.mp4").write_bytes(CLIP.read_bytes())
-    slow = "-i {input} -vf scale=1920:-2 -c:v libx264 -preset veryslow -threads 1 {output}"
+    endless = "-stream_loop 10000 -i {input} -vf scale=320:-2 -c:v libx264 -threads 1 {output}"
 
     with client.on_terminal(
-        "batch", "talk.mp4", "other.mp4", "--output", "{stem}-o.mp4", "--command", slow, cwd=desk.folder, env=desk.env
+        "batch", "talk.mp4", "other.mp4", "--output", "{stem}-o.mp4", "--command", endless, cwd=desk.folder, env=desk.env
     ) as session:
         session.until(lambda shown: len(running_now(desk)) == 2)
         ids = running_now(desk)

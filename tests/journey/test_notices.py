@@ -86,7 +86,7 @@ def canceled_alone(services: Services, url: str) -> Task:
 
 
 def swept_until(services: Services, task_id: str, true: Callable[[Task], bool]) -> Task:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not true(task := services.store.get(task_id)):
         assert time.monotonic() < end, task.notices
         aftermath.sweep(services, now=datetime.now(UTC))

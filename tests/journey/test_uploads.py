@@ -5,7 +5,6 @@ import random
 import select
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -29,6 +28,7 @@ from handlers.web.uploads import Pace, Upload
 from support import api_server, lambda_process, moto_server, service, signed_in
 from support.api_server import Api
 from support.lambda_process import LambdaProcess
+from support.leftovers import seconds_until
 from support.moto_server import Moto
 from support.service import Service
 from support.signed_in import SignedIn
@@ -38,6 +38,7 @@ from support.submitted import EVENTS, PLACEHOLDER, call, executed, job_of, run
 CLIP = (MEDIA / "bigbuckbunny.mp4").read_bytes()
 TRANSCODE = "-i in.mp4 -vf scale=-2:240 -c:v libx264 -preset ultrafast -c:a aac -ac 2 out.mp4"
 MIB = 1024**2
+MOST = 60.0  # seconds, for what a quiet machine does at once
 ORIGIN = "https://app.example.com"
 
 
@@ -61,17 +62,21 @@ def begun(http: httpx.Client, size_bytes: int = 10) -> dict[str, Any]:
     return dict(answer.json())
 
 
+def put(url: str, content: bytes | Iterator[bytes], **headers: str) -> httpx.Response:
+    return httpx.put(url, content=content, headers=headers, trust_env=False, timeout=180)
+
+
 def send(upload: dict[str, Any], content: bytes, *numbers: int) -> list[int]:
     """The parts, or those with the numbers, in the order given."""
     size = upload["part_size_bytes"]
     chosen = [upload["parts"][number - 1] for number in numbers] or upload["parts"]
 
-    def put(part: dict[str, Any]) -> int:
+    def sent(part: dict[str, Any]) -> int:
         start = (part["number"] - 1) * size
         body = content[start : start + part["size_bytes"]]
-        return httpx.put(part["url"], content=body, headers=part["headers"], trust_env=False, timeout=60).status_code
+        return put(part["url"], body, **part["headers"]).status_code
 
-    return [put(part) for part in chosen]
+    return [sent(part) for part in chosen]
 
 
 def completed(http: httpx.Client, content: bytes) -> dict[str, Any]:
@@ -80,6 +85,11 @@ def completed(http: httpx.Client, content: bytes) -> dict[str, Any]:
     answer = http.post(f"/ffmpeg/uploads/{upload['upload_id']}/complete", json={})
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
+
+
+def drafts(api: Api, upload: dict[str, Any]) -> list[Path]:
+    """What there is of parts that are on their way."""
+    return list((api.data / "uploads" / upload["upload_id"]).rglob("*.draft"))
 
 
 def error_of(answer: httpx.Response) -> tuple[int, str]:
@@ -172,15 +182,11 @@ def test_deleted_upload_is_gone_and_what_is_on_its_way_does_not_arrive(api: Api)
 
     def pieces() -> Iterator[bytes]:
         yield bytes(2 * MIB)
-        deadline = time.monotonic() + 20
-        while not list((api.data / "uploads" / upload["upload_id"]).rglob("*.draft")):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        seconds_until(lambda: drafts(api, upload), most=MOST)
         deleted.append(api.http.delete(place).status_code)
         yield bytes(3 * MIB)
 
-    headers = {"Content-Length": str(5 * MIB)}
-    answer = httpx.put(upload["parts"][0]["url"], content=pieces(), headers=headers, trust_env=False, timeout=30)
+    answer = put(upload["parts"][0]["url"], pieces(), **{"Content-Length": str(5 * MIB)})
 
     assert (deleted, error_of(answer)) == ([204], (404, "NOT_FOUND"))
     assert not list((api.data / "uploads").glob(f"{upload['upload_id']}*"))
@@ -191,14 +197,11 @@ def test_deleted_upload_is_gone_and_what_is_on_its_way_does_not_arrive(api: Api)
 def test_part_that_is_cut_is_not_there_and_the_next_try_is(api: Api) -> None:
     upload = begun(api.http, 3 * MIB)
     place, link = f"/ffmpeg/uploads/{upload['upload_id']}", urlsplit(upload["parts"][0]["url"])
-    folder = api.data / "uploads" / upload["upload_id"]
-    with socket.create_connection(api.address, timeout=10) as connection:
+    with socket.create_connection(api.address, timeout=MOST) as connection:
         head = f"PUT {link.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {3 * MIB}\r\n\r\n"
         connection.sendall(head.encode() + bytes(2 * MIB))
-    deadline = time.monotonic() + 20
-    while list(folder.rglob("*.draft")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+        seconds_until(lambda: drafts(api, upload), most=MOST)
+    seconds_until(lambda: not drafts(api, upload), most=MOST)
 
     assert error_of(api.http.post(f"{place}/complete")) == (409, "UPLOAD_INCOMPLETE")
     assert send(api.http.get(place).json(), bytes(3 * MIB)) == [200]
@@ -248,7 +251,7 @@ def test_many_cuts_leave_nothing_open(api: Api) -> None:
     upload = begun(api.http, MIB)
     link = urlsplit(upload["parts"][0]["url"])
     for size in range(0, 40_000, 1000):
-        with socket.create_connection(api.address, timeout=10) as connection:
+        with socket.create_connection(api.address, timeout=MOST) as connection:
             head = f"PUT {link.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {MIB}\r\n\r\n"
             connection.sendall(head.encode() + bytes(size))
     assert send(upload, bytes(MIB)) == [200]
@@ -258,7 +261,7 @@ def test_many_cuts_leave_nothing_open(api: Api) -> None:
 @pytest.mark.parametrize(("size", "code"), [(9, 400), (11, 400), (0, 400), (10, 200)])
 def test_body_of_a_part_has_its_size(api: Api, size: int, code: int) -> None:
     upload = begun(api.http)
-    answer = httpx.put(upload["parts"][0]["url"], content=bytes(size), trust_env=False)
+    answer = put(upload["parts"][0]["url"], bytes(size))
     assert answer.status_code == code
     if code == 400:
         message = f"This part has 10 bytes, and {size} were sent: cut the file as `parts` say."
@@ -270,7 +273,7 @@ def test_fault_of_ours_while_a_part_is_taken_is_in_the_log(api: Api, caplog: pyt
     folder = api.data / "uploads" / upload["upload_id"] / "open"
     folder.rmdir()
     folder.write_text("no folder")
-    answer = httpx.put(upload["parts"][0]["url"], content=b"0123456789", trust_env=False)
+    answer = put(upload["parts"][0]["url"], b"0123456789")
     assert error_of(answer) == (500, "INTERNAL_ERROR")
     (told,) = [record for record in caplog.records if record.message == "request failed"]
     assert told.exc_info
@@ -280,9 +283,9 @@ def test_fault_of_ours_while_a_part_is_taken_is_in_the_log(api: Api, caplog: pyt
 def test_pages_of_the_named_origins_may_send_parts(api: Api) -> None:
     url = begun(api.http)["parts"][0]["url"]
     for origin, allowed in ((ORIGIN, ORIGIN), ("https://evil.example", None)):
-        asked = httpx.options(url, headers={"Origin": origin, "Access-Control-Request-Method": "PUT"}, trust_env=False)
-        sent = httpx.put(url, content=bytes(10), headers={"Origin": origin}, trust_env=False)
-        wrong = httpx.put(url, content=bytes(9), headers={"Origin": origin}, trust_env=False)
+        asked = api.http.options(url, headers={"Origin": origin, "Access-Control-Request-Method": "PUT"})
+        sent = put(url, bytes(10), Origin=origin)
+        wrong = put(url, bytes(9), Origin=origin)
         assert [answer.headers.get("access-control-allow-origin") for answer in (asked, sent, wrong)] == [allowed] * 3
         assert (asked.status_code, sent.status_code, wrong.status_code) == (204, 200, 400)
         assert asked.headers.get("access-control-allow-methods") == (allowed and "PUT")
@@ -393,14 +396,13 @@ def test_service_takes_300_mb_in_little_memory(machine: Service) -> None:
             yield block[:left]
             left -= len(block[:left])
 
-    def put(part: dict[str, Any]) -> int:
-        headers = {"Content-Length": str(part["size_bytes"])}
-        body = pieces(part["size_bytes"])
-        return httpx.put(part["url"], content=body, headers=headers, trust_env=False, timeout=120).status_code
+    def sent(part: dict[str, Any]) -> int:
+        length = part["size_bytes"]
+        return put(part["url"], pieces(length), **{"Content-Length": str(length)}).status_code
 
     before = peak_mib(machine)
     with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(put, random.Random(1).sample(upload["parts"], len(upload["parts"])))) == {200}
+        assert set(pool.map(sent, random.Random(1).sample(upload["parts"], len(upload["parts"])))) == {200}
     done = machine.http.post(f"/ffmpeg/uploads/{upload['upload_id']}/complete")
     grown = peak_mib(machine) - before
     assert (done.status_code, done.json()["status"]) == (200, "complete")
@@ -414,10 +416,7 @@ def test_service_clears_away_what_has_expired(machine: Service) -> None:
     with closing(SqliteRecordStore(machine.data_dir / "tasks.db")) as records:
         make_due(records, upload["upload_id"])
     folder = machine.data_dir / "uploads" / upload["upload_id"]
-    deadline = time.monotonic() + 30
-    while folder.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    seconds_until(lambda: not folder.exists(), most=2 * MOST)  # it looks every ten seconds
     assert error_of(machine.http.get(f"/ffmpeg/uploads/{upload['upload_id']}")) == (404, "UPLOAD_NOT_FOUND")
 
 
@@ -483,7 +482,7 @@ def test_upload_in_parts_on_aws(aws: Moto, function: LambdaProcess) -> None:
     status, refused = invoked(function, "complete_upload", upload["upload_id"])
     assert (status, refused["error"]["details"]["missing_parts"]) == (409, [2])
     # S3 takes no part of another size; moto does, and is found out
-    assert httpx.put(upload["parts"][1]["url"], content=b"short", trust_env=False).status_code == 200
+    assert put(upload["parts"][1]["url"], b"short").status_code == 200
     assert invoked(function, "complete_upload", upload["upload_id"])[0] == 409
     assert send(upload, content, 2) == [200]
 

@@ -58,5 +58,5 @@ def run(
         env=sandbox.environment(home=str(folder.temporary)),
         on_line=on_line,
         stop=stop or Event(),
-        limits=limits or process.Limits(seconds=30),
+        limits=limits or process.Limits(seconds=120),
     )

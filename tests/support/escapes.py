@@ -12,7 +12,6 @@ import socket
 import struct
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -107,24 +106,34 @@ def _pair(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
 
 
 @contextlib.contextmanager
-def sockets_of(folder: Path) -> Iterator[set[str]]:
-    """The sockets seen in processes whose working directory is `folder`, while the context lasts."""
+def effects_of(folder: Path, outside: Outside) -> Iterator[tuple[set[str], threading.Event]]:
+    """What is touched outside while the context lasts, and the sockets in processes whose working directory is
+    `folder`; the event is set as soon as there is anything."""
     seen: set[str] = set()
-    over = threading.Event()
+    noticed, over = threading.Event(), threading.Event()
 
     def look() -> None:
-        while not over.is_set():
-            for process in inhabitants(folder):
-                seen.update(f"socket of {process}" for path in _descriptors(process) if path.startswith("socket:"))
-            time.sleep(0.02)
+        seen.update(_sockets(folder), outside.touched())
+        if seen:
+            noticed.set()
 
-    thread = threading.Thread(target=look)
+    def look_on() -> None:
+        while not over.wait(0.02):
+            look()
+
+    thread = threading.Thread(target=look_on)
     thread.start()
     try:
-        yield seen
+        yield seen, noticed
     finally:
         over.set()
         thread.join()
+        look()
+
+
+def _sockets(folder: Path) -> set[str]:
+    paths = [path for process in inhabitants(folder) for path in _descriptors(process)]
+    return {"net: a socket" for path in paths if path.startswith("socket:")}
 
 
 def inhabitants(folder: Path) -> list[int]:

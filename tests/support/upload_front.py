@@ -10,7 +10,6 @@ import http.client
 import json
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -85,7 +84,7 @@ class UploadFront(ThreadingHTTPServer):
         self.ranges: list[str | None] = []
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
-        self.closing = threading.Event()
+        self.closing = threading.Event()  # ends whatever an answer waits for
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that leave early are what some tests are about."""
@@ -112,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append(f"{self.command} {re.sub(r'[0-9a-f-]{36}', 'ID', path)}")
         try:
             while self.server.faults.hung:
-                time.sleep(0.02)
+                self._wait(0.02)
             if self.server.faults.away:
                 self.server.faults.away -= 1
                 raise _Gone
@@ -293,7 +292,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _keep_pace(self, piece: bytes) -> None:
         if self.server.faults.pace:
-            self.server.closing.wait(len(piece) / self.server.faults.pace)
+            self._wait(len(piece) / self.server.faults.pace)
+
+    def _wait(self, seconds: float) -> None:
+        if self.server.closing.wait(seconds):
+            raise _Gone
 
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers["Content-Length"] or 0))
