@@ -132,16 +132,20 @@ def test_reclaimed_instance_returns_the_task_for_the_next_attempt(
         task_id = executed(function, AT_200, {"in.mp4": f"{source.url}/media/in.mp4"}, "out.mp4")
         job = job_of(task_id)
         worker = start(job, aws, tmp_path)
-        deadline = time.monotonic() + 120
-        while call(function, "status", task_id=task_id)["stage"] != "transcoding":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        try:
+            deadline = time.monotonic() + 120
+            while call(function, "status", task_id=task_id)["stage"] != "transcoding":
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
 
-        # when the container is told to stop, as before a Spot reclaim
-        worker.send_signal(signal.SIGTERM)
+            # when the container is told to stop, as before a Spot reclaim
+            worker.send_signal(signal.SIGTERM)
 
-        # then it gives the task back and exits with the code that AWS Batch retries
-        assert worker.wait(60) == 75
+            # then it gives the task back and exits with the code that AWS Batch retries
+            assert worker.wait(60) == 75
+        finally:
+            worker.kill()
+            worker.wait()
         assert call(function, "status", task_id=task_id)["status"] == "queued"
         assert leftovers(tmp_path) == []
 
