@@ -51,7 +51,7 @@ class Exchange:
 
     def forward(self) -> Answer:
         handler = self._handler
-        connection = http.client.HTTPConnection("127.0.0.1", handler.server.behind, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", handler.server.behind, timeout=60)
         try:
             headers = {name: value for name, value in handler.headers.items() if name.lower() != "connection"}
             connection.request(handler.command, handler.path, body=self.body, headers=headers)
