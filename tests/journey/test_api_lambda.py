@@ -79,7 +79,7 @@ def test_a_completed_task_has_a_link_that_works(function: LambdaProcess, tmp_pat
     assert task.outputs[0].s3_uri == f"s3://{moto_server.BUCKET}/{key}"
     assert task.output_url == task.outputs[0].url
     assert parse_qs(urlsplit(task.output_url or "").query)["X-Amz-Expires"] == ["3600"]
-    assert httpx.get(task.output_url or "", trust_env=False).content == b"video"
+    assert httpx.get(task.output_url or "", trust_env=False, timeout=60).content == b"video"
     assert "retry-after" not in answer["headers"]
 
 
@@ -160,14 +160,14 @@ def test_a_completed_task_is_listed_led_to_logged_and_deleted(function: LambdaPr
         result = function.invoke(event(name, task_id))
         assert (result["statusCode"], result["body"], result["headers"]["cache-control"]) == (307, "", "no-store")
         link = result["headers"]["location"]
-        assert httpx.get(link, trust_env=False).content == b"made"
+        assert httpx.get(link, trust_env=False, timeout=60).content == b"made"
     log = function.invoke(event("log", task_id))
     assert (log["statusCode"], log["body"], log["isBase64Encoded"]) == (200, "log", False)
     assert log["headers"]["content-type"] == "text/plain; charset=utf-8"
 
     assert function.invoke(event("delete", task_id))["statusCode"] == 204
     assert boto3.client("s3").list_objects_v2(Bucket=moto_server.BUCKET)["KeyCount"] == 0
-    assert httpx.get(link, trust_env=False).status_code == 404
+    assert httpx.get(link, trust_env=False, timeout=60).status_code == 404
     for name in ("result", "log"):
         gone = function.invoke(event(name, task_id))
         assert (gone["statusCode"], json.loads(gone["body"])["error"]["code"]) == (410, "RESULT_GONE")

@@ -7,7 +7,7 @@ over twice is claimed once.
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import pytest
@@ -28,9 +28,6 @@ from support.aws_faults import CLOSED, GARBLED, LATE, LOST, SILENT, TRUNCATED, A
 from support.builders import NOW, a_task, task_in
 from support.moto_server import Moto
 
-if TYPE_CHECKING:
-    from mypy_boto3_batch import BatchClient
-
 TRIES = 2
 LATER = NOW + timedelta(minutes=1)
 THROTTLED = error("TooManyRequestsException", 429)
@@ -42,13 +39,8 @@ def faults(aws: Moto) -> Iterator[Faults]:
         yield serving
 
 
-def a_client(url: str) -> "BatchClient":
-    bounds = Config(connect_timeout=1, read_timeout=0.7, retries={"mode": "standard", "total_max_attempts": TRIES})
-    return boto3.client("batch", endpoint_url=url, config=bounds)
-
-
 def a_dispatcher(url: str) -> BatchDispatcher:
-    return BatchDispatcher(moto_server.places(), client=a_client(url))
+    return BatchDispatcher(moto_server.places(), client=aws_faults.client("batch", url, tries=TRIES))
 
 
 @pytest.fixture
@@ -136,6 +128,16 @@ def test_nobody_listens(aws: Moto, services: Services) -> None:
             act(task)
     with pytest.raises(DispatchDelayed):
         dispatcher.check()
+
+
+def test_no_answer_in_time_is_none(faults: Faults) -> None:
+    """By the real clock, which all other cases of silence here do without."""
+    bounds = Config(read_timeout=0.2, retries={"mode": "standard", "total_max_attempts": TRIES})
+    client = boto3.client("batch", endpoint_url=faults.url, config=bounds)
+    faults.on("SubmitJob", aws_faults.HELD, always=True)
+    with pytest.raises(DispatchDelayed):
+        BatchDispatcher(moto_server.places(), client=client).submit(a_task())
+    assert faults.requests["SubmitJob"] == TRIES
 
 
 def test_of_two_jobs_for_one_task_one_claims_it(faults: Faults, services: Services) -> None:

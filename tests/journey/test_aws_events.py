@@ -53,12 +53,11 @@ def dispatcher() -> RecordingDispatcher:
 
 @pytest.fixture
 def services(tmp_path: Path, dispatcher: RecordingDispatcher) -> Iterator[Services]:
-    store = SqliteTaskStore(tmp_path / "tasks.db")
+    store, records = SqliteTaskStore(tmp_path / "tasks.db"), SqliteRecordStore(tmp_path / "tasks.db")
     objects = FolderObjectStore(tmp_path / "objects", base_url="http://127.0.0.1:1", secret=b"secret")
-    yield Services(
-        store=store, records=SqliteRecordStore(tmp_path / "tasks.db"), objects=objects, dispatcher=dispatcher
-    )
+    yield Services(store=store, records=records, objects=objects, dispatcher=dispatcher)
     store.close()
+    records.close()
 
 
 def deliver(services: Services, event: Mapping[str, Any], *, now: datetime = LATER) -> None:

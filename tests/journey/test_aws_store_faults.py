@@ -7,7 +7,6 @@ now. None of the calls outlasts its bounds.
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import boto3
 import pytest
@@ -38,9 +37,6 @@ from support.builders import NOW, a_task, task_in
 from support.moto_server import Moto
 from support.recording import RecordingDispatcher
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
 TRIES = 2
 LATER = NOW + timedelta(minutes=1)
 THROTTLED = error("ProvisionedThroughputExceededException")
@@ -52,15 +48,14 @@ def faults(aws: Moto) -> Iterator[Faults]:
         yield serving
 
 
-def a_client(url: str) -> "DynamoDBClient":
-    bounds = Config(connect_timeout=1, read_timeout=0.7, retries={"mode": "standard", "total_max_attempts": TRIES})
-    return boto3.client("dynamodb", endpoint_url=url, config=bounds)
+def a_store(url: str) -> DynamoTaskStore:
+    return DynamoTaskStore(moto_server.TABLE, client=aws_faults.client("dynamodb", url, tries=TRIES))
 
 
 @pytest.fixture
 def store(faults: Faults) -> DynamoTaskStore:
     """The store as seen through the faulty network."""
-    return DynamoTaskStore(moto_server.TABLE, client=a_client(faults.url))
+    return a_store(faults.url)
 
 
 @pytest.fixture
@@ -126,7 +121,18 @@ def test_throttling_says_when_to_come_again(faults: Faults, store: DynamoTaskSto
     with pytest.raises(TooManyRequests) as caught:
         store.create(a_task())
     assert caught.value.details == {"retry_after_seconds": RETRY_AFTER_SECONDS}
-    assert faults.calls["PutItem"] == TRIES
+    assert faults.requests["PutItem"] == TRIES
+
+
+def test_no_answer_in_time_is_none(faults: Faults, truth: DynamoTaskStore) -> None:
+    """By the real clock, which all other cases of silence here do without."""
+    bounds = Config(read_timeout=0.2, retries={"mode": "standard", "total_max_attempts": TRIES})
+    client = boto3.client("dynamodb", endpoint_url=faults.url, config=bounds)
+    task = a_task()
+    faults.on("PutItem", aws_faults.HELD, always=True)
+    assert _outcome(lambda: DynamoTaskStore(moto_server.TABLE, client=client).create(task)) is ServiceUnavailable
+    assert faults.requests["PutItem"] == TRIES
+    assert _outcome(lambda: truth.get(task.task_id)) is TaskNotFound
 
 
 def test_what_was_not_heard_of_and_cannot_be_read_is_not_said_to_be_undone(
@@ -254,7 +260,7 @@ def test_get_gives_the_task_or_says_why_not(
 
 def test_nobody_listens(aws: Moto, faults: Faults, truth: DynamoTaskStore) -> None:
     task = truth.create(a_task())
-    store = DynamoTaskStore(moto_server.TABLE, client=a_client("http://127.0.0.1:1"))
+    store = a_store("http://127.0.0.1:1")
     for act in (
         lambda: store.get(task.task_id),
         lambda: store.create(a_task()),

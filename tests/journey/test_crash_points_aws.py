@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import Any
 from uuid import uuid4
 
+import boto3
 import pytest
 
 from core import aftermath, sweep
@@ -32,7 +34,7 @@ from core.ports import Services
 from core.register import Registration, register
 from core.settings import Settings
 from core.task import Task
-from support import crashing, lambda_process, leftovers, moto_server
+from support import crashing, lambda_process, leftovers, moto_server, s3_proxy
 from support.crash_cases import (
     AT_ONCE,
     BY_THE_API,
@@ -69,18 +71,25 @@ class Case:
     moto: Moto
     table: str
 
+    def create_table(self) -> None:
+        """By a client that is patient: what is told to be created twice is refused."""
+        boto3.client("dynamodb").create_table(TableName=self.table, **moto_server.TABLE_SCHEMA)
+
     def run(self, point: str) -> Result:
-        clients.dynamodb().create_table(TableName=self.table, **moto_server.TABLE_SCHEMA)
         task_id = self._until_the_api_has_done(registration(self.source, point), point)
         jobs = self._jobs(task_id)
-        if point in (*BY_THE_WORKER, "lost", "sending a part"):
+        if point in (*BY_THE_WORKER, "lost"):
             self._crash_worker(task_id, jobs.pop(), "claimed" if point == "lost" else point)
+        if point == "sending a part":
+            self._kill_worker_that_sends_parts(task_id, jobs.pop())
         if point == "lost":
             assert self._run("sweep", str(SOON.total_seconds()), point=point) == -signal.SIGKILL
         task = self._mended(task_id, jobs)
         now = datetime.now(UTC) + MUCH_LATER
         aftermath.sweep(self.services, now=now)
         sweep.sweep(self.services, now=now)
+        with contextlib.suppress(AssertionError):  # what is left in the end is for the check to tell
+            leftovers.seconds_until(lambda: not leftovers.processes(self.folder), most=10)
         return Result(
             reached=crashing.reached(self.folder / "reached"),
             task=task,
@@ -138,7 +147,8 @@ class Case:
             wait_until_downloading(self.services.store, self.source, task.task_id, wanted.input_files["in.mp4"])
             assert self._run("cancel", task.task_id, point="canceled") == -signal.SIGKILL
             # nobody tells the worker: it learns so by itself
-            assert worker.wait(25) == 0
+            assert worker.wait(120) == 0
+        assert '"fence_lost"' in (self.folder / "worker.log").read_text()
 
     def _invoke(self, name: str, point: str, *, task_id: str = "", body: Any = None) -> None:
         event = (lambda_process.ROOT / "events" / f"{name}.json").read_text()
@@ -158,10 +168,17 @@ class Case:
                 url = self.services.store.get(task_id).input_files["in.mp4"]
                 wait_until_downloading(self.services.store, self.source, task_id, url)
                 worker.kill()
-            if point == "sending a part":
-                leftovers.seconds_until(lambda: self._uploads(task_id), most=30)
-                worker.kill()
-            assert worker.wait(60) == -signal.SIGKILL
+            assert worker.wait(120) == -signal.SIGKILL
+
+    def _kill_worker_that_sends_parts(self, task_id: str, job: Mapping[str, Any]) -> None:
+        """Its first part arrives, the next ones are on their way until it is gone."""
+        sending = Event()
+        with s3_proxy.proxying(self.moto.url) as s3:
+            s3.once("UploadPart", s3_proxy.passes)
+            s3.always("UploadPart", s3_proxy.held(sending))
+            with self._worker(job, "none", AWS_ENDPOINT_URL_S3=s3.url):
+                assert sending.wait(120)
+                assert self._uploads(task_id)
 
     def _mended(self, task_id: str, jobs: list[dict[str, Any]]) -> Task:
         """The task, after sweeps and the jobs that they ask for, until it has ended."""
@@ -169,7 +186,7 @@ class Case:
         for round_ in range(1, 5):
             for job in jobs:
                 with self._worker(job, "none") as worker:
-                    assert worker.wait(60) == 0
+                    assert worker.wait(120) == 0
                 done.add(job["jobId"])
             if (task := self.services.store.get(task_id)).status.ended:
                 return task
@@ -186,12 +203,12 @@ class Case:
         return [dict(job) for job in batch.describe_jobs(jobs=ids)["jobs"]] if ids else []
 
     @contextlib.contextmanager
-    def _worker(self, job: Mapping[str, Any], point: str) -> Iterator["subprocess.Popen[bytes]"]:
+    def _worker(self, job: Mapping[str, Any], point: str, **more: str) -> Iterator["subprocess.Popen[bytes]"]:
         """The job as a process, which is to crash; killed at last."""
         own = {pair["name"]: pair["value"] for pair in job["container"]["environment"]}
         with (self.folder / "worker.log").open("ab") as log:
             program = [sys.executable, "-m", "support.crashing", "worker"]
-            env = {**self._env(point), **own, "TASK_TABLE": self.table}
+            env = {**self._env(point), **own, "TASK_TABLE": self.table, **more}
             worker = subprocess.Popen(program, env=env, cwd=self.folder, stderr=log, stdout=log)
         try:
             yield worker
@@ -201,7 +218,7 @@ class Case:
 
     def _run(self, *arguments: str, point: str) -> int:
         program = [sys.executable, "-m", "support.crashing", *arguments]
-        return subprocess.run(program, env=self._env(point), cwd=self.folder, timeout=60, check=False).returncode
+        return subprocess.run(program, env=self._env(point), cwd=self.folder, timeout=120, check=False).returncode
 
     def _env(self, point: str) -> dict[str, str]:
         own = {"PATH": os.environ["PATH"], "TASK_TABLE": self.table, "AWS_LAMBDA_FUNCTION_NAME": "api"}
@@ -222,16 +239,24 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def there(
-    moto: Moto, source: SourceServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Future[Result]]]:
+def place(moto: Moto) -> Moto:
+    """AWS, empty at first; the cases are in it side by side, and each in a table of its own."""
     moto.reset()
+    return moto
+
+
+@pytest.fixture(scope="module")
+def there(
+    place: Moto, source: SourceServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Future[Result]]]:
     with ThreadPoolExecutor(AT_ONCE) as threads:
         folders = [tmp_path_factory.mktemp("case") for _ in ON_AWS]
         cases = [
-            Case(folder=folder, source=source, moto=moto, table=f"tasks-{number}")
+            Case(folder=folder, source=source, moto=place, table=f"tasks-{number}")
             for number, folder in enumerate(folders)
         ]
+        for case in cases:
+            case.create_table()
         futures = {point: threads.submit(case.run, point) for point, case in zip(ON_AWS, cases, strict=True)}
         yield futures.__getitem__
 
@@ -241,6 +266,8 @@ def test_task_ends_once_on_aws_after_a_crash_at(there: Callable[[str], Future[Re
     check(there(point).result(), point)
 
 
-def test_notice_is_sent_after_a_crash_before_it_was_on_aws(aws: Moto, tmp_path: Path) -> None:
-    case = Case(folder=tmp_path, source=None, moto=aws, table=moto_server.TABLE)  # type: ignore[arg-type]
-    check_notice(*noticed(case.services, {**aws.env, **moto_server.SETTINGS}, tmp_path))
+def test_notice_is_sent_after_a_crash_before_it_was_on_aws(place: Moto, tmp_path: Path) -> None:
+    case = Case(folder=tmp_path, source=None, moto=place, table="tasks-notice")  # type: ignore[arg-type]
+    case.create_table()
+    env = {**place.env, **moto_server.SETTINGS, "TASK_TABLE": case.table}
+    check_notice(*noticed(case.services, env, tmp_path))

@@ -75,7 +75,7 @@ def test_outputs_go_to_the_callers_bucket_and_the_log_to_ours(
     assert (keys(PARTNER), keys(BUCKET)) == ([key], [f"outputs/logs/{task_id}/1.log"])
     (output,) = task["outputs"]
     assert output["s3_uri"] == f"s3://{PARTNER}/{key}"
-    assert len(httpx.get(task["output_url"], trust_env=False).content) == output["size_bytes"]
+    assert len(httpx.get(task["output_url"], trust_env=False, timeout=60).content) == output["size_bytes"]
 
     # and they go when the caller deletes the task
     event = json.loads((EVENTS / "delete.json").read_text().replace(PLACEHOLDER, task_id))

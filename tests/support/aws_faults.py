@@ -2,7 +2,8 @@
 
 `faults.on("PutItem", LOST)` lets the next PutItem reach the server and its answer be lost; `always=True` does so with
 each from then on. Operations without a fault pass. boto3 needs nothing but the proxy's URL, so its own retries, checks
-and parsers are what is tested.
+and parsers are what is tested. How long it waits is told by `client`, not by a clock: a machine that stands still for
+a while would else be taken for a silent AWS, and a request on its way for one that was never sent.
 """
 
 import http.client
@@ -14,11 +15,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ReadTimeoutError
+from botocore.httpsession import URLLib3Session
+
 BATCH_OPERATIONS = ("SubmitJob", "DescribeJobs", "TerminateJob", "DescribeJobQueues", "ListJobs")
-HELD_SECONDS = 20.0  # far longer than any client of the tests waits
+HELD_SECONDS = 60.0  # far longer than any client that is held waits
+_IN_VAIN = "x-waited-in-vain"
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Exchange:
         self.body = handler.rfile.read(length)
         self._handler = handler
         self.operation = _operation(handler.path, handler.headers.get("X-Amz-Target", ""))
+        self.call = handler.headers.get("amz-sdk-invocation-id")  # the same each time that boto3 sends it
 
     def request(self) -> dict[str, Any]:
         parsed: dict[str, Any] = json.loads(self.body or b"{}")
@@ -43,7 +51,7 @@ class Exchange:
 
     def forward(self) -> Answer:
         handler = self._handler
-        connection = http.client.HTTPConnection("127.0.0.1", handler.server.behind, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", handler.server.behind, timeout=60)
         try:
             headers = {name: value for name, value in handler.headers.items() if name.lower() != "connection"}
             connection.request(handler.command, handler.path, body=self.body, headers=headers)
@@ -113,15 +121,20 @@ def LOST(exchange: Exchange) -> None:  # noqa: N802
     exchange.close()
 
 
-def SILENT(exchange: Exchange) -> None:  # noqa: N802
-    """Nothing reaches the server, and the client waits in vain."""
+def HELD(exchange: Exchange) -> None:  # noqa: N802
+    """Nothing reaches the server, and any client waits in vain, by its own clock."""
     exchange.hold()
+
+
+def SILENT(exchange: Exchange) -> None:  # noqa: N802
+    """Nothing reaches the server, and a client of `client` has waited in vain."""
+    exchange.answer(Answer(504, {_IN_VAIN: "yes"}, b""))
 
 
 def LATE(exchange: Exchange) -> None:  # noqa: N802
-    """It is done, and the client waits in vain for the answer."""
+    """It is done, and a client of `client` has waited in vain for the answer."""
     exchange.forward()
-    exchange.hold()
+    SILENT(exchange)
 
 
 def TRUNCATED(exchange: Exchange) -> None:  # noqa: N802
@@ -147,10 +160,12 @@ def MISSUMMED(exchange: Exchange) -> None:  # noqa: N802
 @dataclass
 class Faults:
     url: str
-    calls: Counter[str] = field(default_factory=Counter)  # by operation, as they arrived
+    calls: Counter[str] = field(default_factory=Counter)  # by operation
+    requests: Counter[str] = field(default_factory=Counter)  # the same, with what boto3 sent again
     chosen: Callable[[Exchange], Fault | None] = lambda exchange: None  # asked when nothing else is planned
     _next: dict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     _always: dict[str, Fault] = field(default_factory=dict)
+    _known: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def on(self, operation: str, *faults: Fault, always: bool = False) -> None:
@@ -166,7 +181,11 @@ class Faults:
 
     def fault(self, exchange: Exchange) -> Fault:
         with self._lock:
-            self.calls[exchange.operation] += 1
+            self.requests[exchange.operation] += 1
+            if exchange.call not in self._known:
+                self.calls[exchange.operation] += 1
+            if exchange.call:
+                self._known.add(exchange.call)
             if self._next[exchange.operation]:
                 return self._next[exchange.operation].popleft()
             return self._always.get(exchange.operation) or self.chosen(exchange) or PASS
@@ -205,6 +224,22 @@ def _operation(path: str, target: str) -> str:
         return target.rpartition(".")[2]
     last = urlsplit(path).path.rpartition("/")[2]
     return next((name for name in BATCH_OPERATIONS if name.lower() == last), path)
+
+
+def client(service: Literal["batch", "dynamodb"], url: str, *, tries: int) -> Any:
+    """boto3's, with more patience than any machine needs, which a fault may have come to its end."""
+    bounds = Config(connect_timeout=60, read_timeout=60, retries={"mode": "standard", "total_max_attempts": tries})
+    made = boto3.client(service, endpoint_url=url, config=bounds)
+    session = URLLib3Session(timeout=60)
+
+    def send(request: Any, **_: object) -> Any:
+        answer = session.send(request)
+        if _IN_VAIN in answer.headers:
+            raise ReadTimeoutError(endpoint_url=request.url)
+        return answer
+
+    made.meta.events.register("before-send", send)
+    return made
 
 
 @contextmanager

@@ -43,8 +43,9 @@ def _from(*before: Status, to: Status) -> Matches:
     return lambda new, previous: previous.status in before and new.status is to
 
 
-def _transcoding(new: Task, previous: Task) -> bool:
-    return new.stage is Stage.TRANSCODING and previous.stage is not Stage.TRANSCODING
+def _downloaded(new: Task, previous: Task) -> bool:
+    """The first that is said of a later stage, which need not be the next one."""
+    return previous.stage is Stage.DOWNLOADING and new.stage is not Stage.DOWNLOADING
 
 
 def _tried(new: Task, previous: Task) -> bool:
@@ -63,7 +64,7 @@ POINTS: Mapping[str, Point] = {
         call="store.replace", after=False, matches=_from(Status.QUEUED, Status.RUNNING, to=Status.RUNNING)
     ),
     "claimed": Point(call="store.replace", matches=_from(Status.QUEUED, to=Status.RUNNING)),
-    "downloaded": Point(call="store.replace", after=False, matches=_transcoding),
+    "downloaded": Point(call="store.replace", after=False, matches=_downloaded),
     # From the claim on, and not from the report of the stage: a short transcode may be over before that.
     "transcoding": Point(call="store.replace", matches=_from(Status.QUEUED, to=Status.RUNNING), waits=_ffmpeg_runs),
     "transcoded": Point(call="objects.put_file", after=False),

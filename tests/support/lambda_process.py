@@ -88,7 +88,11 @@ def started(
         finally:
             assert process.stdin
             process.stdin.close()
-            process.wait(10)
+            try:
+                process.wait(60)
+            finally:
+                process.kill()
+                process.wait()
 
 
 def main(answers: IO[str], module: str = "handlers.api") -> None:

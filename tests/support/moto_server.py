@@ -168,14 +168,16 @@ class _Quiet(WSGIRequestHandler):
 
 
 class _Atomic:
-    """One request to DynamoDB at a time: moto looks at a condition and then writes, and another may come between."""
+    """One request to DynamoDB and to AWS Batch at a time: moto looks at a condition and then writes, and goes through
+    jobs while others are submitted."""
 
     def __init__(self, app: "WSGIApplication") -> None:
         self._app = app
         self._lock = threading.Lock()
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if not environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB"):
+        signed_for = environ.get("HTTP_AUTHORIZATION", "")
+        if not any(f"/{service}/aws4_request" in signed_for for service in ("dynamodb", "batch")):
             return self._app(environ, start_response)
         # read before it is its turn: a client that stalls holds up nobody
         environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))

@@ -33,6 +33,7 @@ class S3Proxy:
         self.body_bytes = 0  # of requests, taken so far
         self._faults: dict[str, list[Fault]] = {}
         self._always: dict[str, Fault] = {}
+        self._lock = threading.Lock()
 
     def once(self, operation: str, *faults: Fault) -> None:
         """The next requests of this name, each with the next of these faults."""
@@ -45,8 +46,9 @@ class S3Proxy:
         self._faults, self._always, self.bytes_per_second = {}, {}, None
 
     def fault_of(self, operation: str) -> Fault | None:
-        waiting = self._faults.get(operation)
-        return waiting.pop(0) if waiting else self._always.get(operation)
+        with self._lock:  # parts come side by side
+            waiting = self._faults.get(operation)
+            return waiting.pop(0) if waiting else self._always.get(operation)
 
     def client(self, *, read_timeout: float = 20, tries: int = 2) -> Any:
         """boto3's S3, by way of the proxy, with less patience than in earnest."""
@@ -202,6 +204,16 @@ def silent_for(seconds: float) -> Fault:
         client.settimeout(seconds)
         with suppress(TimeoutError, ConnectionError):
             client.recv(1)
+
+    return wait
+
+
+def held(coming: threading.Event) -> Fault:
+    """The request, which `coming` tells of, is not carried out, and the connection stays open until the client goes."""
+
+    def wait(client: socket.socket, forward: Callable[[], bytes]) -> None:
+        coming.set()
+        silent_for(120)(client, forward)
 
     return wait
 
