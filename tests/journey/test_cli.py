@@ -4,6 +4,7 @@ Where there is no service yet is in test_cli_alone.py.
 """
 
 import hashlib
+import math
 import os
 import signal
 import subprocess
@@ -268,11 +269,11 @@ def test_run_survives_a_restart_of_the_service(tmp_path: Path) -> None:
                 session.until("downloading")
                 first.process.send_signal(signal.SIGTERM)
                 first.process.wait(MOST)
-                front.faults.away = True  # also when somebody else gets its port
+                front.faults.away = math.inf  # also when somebody else gets its port
                 session.until("Trying again")
                 with local_service.running(data, RETRY_DELAY_SECONDS="0") as again:
                     front.service = str(again.http.base_url)
-                    front.faults.away = False
+                    front.faults.away = 0
                     code = session.ended()
 
     assert code == 0, session.shown
@@ -306,7 +307,15 @@ def test_ctrl_c_in_a_batch_cancels_all_that_is_under_way(desk: Desk) -> None:
     endless = "-stream_loop 10000 -i {input} -vf scale=320:-2 -c:v libx264 -threads 1 {output}"
 
     with client.on_terminal(
-        "batch", "talk.mp4", "other.mp4", "--output", "{stem}-o.mp4", "--command", endless, cwd=desk.folder, env=desk.env
+        "batch",
+        "talk.mp4",
+        "other.mp4",
+        "--output",
+        "{stem}-o.mp4",
+        "--command",
+        endless,
+        cwd=desk.folder,
+        env=desk.env,
     ) as session:
         session.until(lambda shown: len(running_now(desk)) == 2)
         ids = running_now(desk)
