@@ -10,6 +10,11 @@ from hypothesis import HealthCheck, settings
 from support import moto_server
 from support.moto_server import Moto
 
+# Where a machine sends its own programs' requests is not where those of the tests are to go.
+_ELSEWHERE = ("AWS_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+for _name in [name for name in os.environ if name.upper().startswith(_ELSEWHERE)]:
+    del os.environ[_name]
+
 # How long examples take, to make and to try, is not what these tests are about, and on a busy machine says nothing.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")

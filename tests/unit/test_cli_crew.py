@@ -1,5 +1,6 @@
 """Threads that do the same work are waited for, also by one who is interrupted meanwhile."""
 
+import itertools
 import signal
 import threading
 from types import FrameType
@@ -18,13 +19,14 @@ def test_crew_is_still_at_work_after_an_interruption() -> None:
         raise Alarm
 
     def work() -> None:
-        free.wait(60)
+        if next(numbers):  # the first has nothing to do
+            free.wait(60)
 
     def wait_and_be_interrupted(crew: Crew) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         crew.wait(60)
 
-    free = threading.Event()
+    free, numbers = threading.Event(), itertools.count()
     before = signal.signal(signal.SIGALRM, ring)
     try:
         crew = Crew(2, work)

@@ -25,6 +25,7 @@ PATIENT = fetch.Limits(
     idle_seconds=60,
     pause_seconds=60,
     max_pause_seconds=60,
+    total_seconds=30,
 )
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
+from urllib.parse import quote
 
 import pytest
 
@@ -47,10 +48,11 @@ def test_media_are_listed_in_order(folders: LocalInputFolders, root: Path) -> No
 
     found = folders.list(str(root / "day"), limit=10)
 
+    there = f"file://{quote(str(root))}/day"
     assert found == [
-        Source("a.MOV", f"file://{root}/day/a.MOV", len(BYTES)),
-        Source("b.mp4", f"file://{root}/day/b.mp4", len(BYTES)),
-        Source("c.wav", f"file://{root}/day/deep/c.wav", len(BYTES)),
+        Source("a.MOV", f"{there}/a.MOV", len(BYTES)),
+        Source("b.mp4", f"{there}/b.mp4", len(BYTES)),
+        Source("c.wav", f"{there}/deep/c.wav", len(BYTES)),
     ]
     assert folders.list(str(root), limit=2) == found[:2]
 

@@ -26,7 +26,10 @@ def prober() -> Iterator[Conversation]:
 def a_folder(root: Path) -> Folder:
     folder = Folder(root)
     sandbox.make(folder, FOUND)
-    footage.run("-f", "lavfi", "-i", "testsrc=d=0.2:s=64x64", str(folder.inputs / "i0.mkv"))
+    made = folder.inputs / "i0.mkv"
+    footage.run("-f", "lavfi", "-i", "testsrc=d=0.2:s=64x64", str(made))
+    made.chmod(0o600)  # as under a strict umask
+    sandbox.show(made, FOUND)
     return folder
 
 

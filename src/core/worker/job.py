@@ -372,6 +372,7 @@ def _fetched(
         fetch_object.fetch_object(places, source, path, policy=policy, max_bytes=most, stopped=stopped)
     else:
         fetch.fetch(http, source, path, stopped=stopped)
+    sandbox.show(path, worker.layers)
 
 
 def _examined(path: Path, name: str, examine: collect.Examine) -> Media | None:

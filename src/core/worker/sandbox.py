@@ -7,6 +7,7 @@ no_new_privs, resource limits, an exact environment, and death with the worker.
 
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -149,6 +150,13 @@ def make(folder: Folder, layers: Layers) -> Path:
         for path in (folder.outputs, folder.temporary):
             os.chown(path, layers.uid, layers.uid)
     return folder.root
+
+
+def show(path: Path, layers: Layers) -> None:
+    """Let a program under `layers` read what came in, whatever umask we have; its folder lets nobody else in."""
+    mode = path.stat().st_mode
+    if layers.uid and not mode & stat.S_IROTH:
+        path.chmod(stat.S_IMODE(mode) | stat.S_IROTH)
 
 
 def clear(folder: Folder) -> None:
