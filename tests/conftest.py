@@ -4,16 +4,16 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from support import moto_server
 from support.moto_server import Moto
 
 # How long an example takes is not what these tests are about, and on a busy machine it says nothing.
-settings.register_profile("here", deadline=None)
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
 # A person's runs look at new examples each time; CI looks at the same ones, and so fails only for a change.
-settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
