@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from support import moto_server
 from support.moto_server import Moto
 
-# How long an example takes is not what these tests are about, and on a busy machine it says nothing.
+# How long examples take, to make and to try, is not what these tests are about, and on a busy machine says nothing.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
 # A person's runs look at new examples each time; CI looks at the same ones, and so fails only for a change.
