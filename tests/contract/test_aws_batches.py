@@ -126,7 +126,8 @@ def test_members_come_page_after_page(store: DynamoTaskStore, faults: Faults) ->
         return pages[len(asked) - 1]
 
     faults.on("Query", *3 * [says(answer)])
-    found = DynamoTaskStore(moto_server.TABLE).members(BATCH_ID)
+    patient = DynamoTaskStore(moto_server.TABLE, client=boto3.client("dynamodb"))  # asks for no page twice
+    found = patient.members(BATCH_ID)
     assert [one.number for one in found] == list(range(len(tasks)))
     assert asked == [None, keys[1], keys[2]]
 

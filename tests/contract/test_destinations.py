@@ -111,7 +111,7 @@ def test_outputs_are_in_the_tasks_own_bucket_and_the_link_leads_there(
     assert services.buckets(place.bucket).head(output.key) is not None
     answer = shown(services, services.store.get(task.task_id))
     assert answer.output_url
-    assert httpx.get(answer.output_url, trust_env=False).text == f"{task.task_id} 1"
+    assert httpx.get(answer.output_url, trust_env=False, timeout=60).text == f"{task.task_id} 1"
     expected = services.objects.uri("x") and f"s3://{place.bucket}/{output.key}"
     assert (answer.outputs[0].s3_uri, answer.expires_at) == (expected, None)
     assert answer.destination
@@ -126,7 +126,7 @@ def test_the_same_key_in_two_buckets_is_two_objects(services: Services, tmp_path
 
     assert mine.key == other.key
     links = [services.objects_of(task).link(mine.key, expires_in_seconds=60) for task in (own, alias)]
-    assert [httpx.get(link, trust_env=False).text for link in links] == ["own", "theirs"]
+    assert [httpx.get(link, trust_env=False, timeout=60).text for link in links] == ["own", "theirs"]
 
 
 def test_a_worker_that_was_replaced_overwrites_nothing_and_leaves_nothing(services: Services, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_worker_that_was_replaced_overwrites_nothing_and_leaves_nothing(servic
     # then the published output is as it was
     answer = shown(services, done)
     assert answer.output_url
-    assert httpx.get(answer.output_url, trust_env=False).text == f"{task.task_id} 2"
+    assert httpx.get(answer.output_url, trust_env=False, timeout=60).text == f"{task.task_id} 2"
 
     # and what was not published goes, and nothing else
     aftermath.sweep(services, now=NOW + TIDY_AFTER)

@@ -36,17 +36,18 @@ class OnOneMachine(Life):
     def open(self) -> Home:
         folder = tempfile.TemporaryDirectory(prefix="life-")
         root = Path(folder.name)
-        store = SqliteTaskStore(root / "tasks.db")
+        store, records = SqliteTaskStore(root / "tasks.db"), SqliteRecordStore(root / "tasks.db")
         objects = FolderObjectStore(root / "objects", base_url="http://127.0.0.1:1", secret=b"secret")
         files = root / "objects" / "files"
 
         def close() -> None:
             store.close()
+            records.close()
             folder.cleanup()
 
         return Home(
             store=store,
-            records=SqliteRecordStore(root / "tasks.db"),
+            records=records,
             objects=objects,
             stored=lambda: {path.relative_to(files).as_posix() for path in files.rglob("*.mp4")},
             scratch=_made(root / "scratch"),

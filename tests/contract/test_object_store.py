@@ -52,7 +52,7 @@ def put(objects: ObjectStore, key: str, path: Path, *, content_type: str = "vide
 
 def fetch(url: str, **headers: str) -> tuple[int, str, bytes]:
     request = urllib.request.Request(url, headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.status, answer.headers["Content-Type"], answer.read()
 
 
@@ -158,11 +158,13 @@ def test_a_reader_sees_one_version_or_the_other(objects: ObjectStore, tmp_path: 
 
     reader = threading.Thread(target=read)
     reader.start()
-    for _ in range(5):
-        for file in files:
-            put(objects, key, file)
-    stop.set()
-    reader.join()
+    try:
+        for _ in range(5):
+            for file in files:
+                put(objects, key, file)
+    finally:
+        stop.set()
+        reader.join()
     assert seen - {None} <= set(versions)
 
 

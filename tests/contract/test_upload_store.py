@@ -28,6 +28,7 @@ from handlers.web import errors, uploads
 from support import moto_server
 
 TWINS = ["local", "aws"]
+PATIENCE = 60.0  # seconds; only a failing test waits that long
 MIB = 1024**2
 ONE = Part(1, 5 * MIB)
 TWO = Part(2, 1000)
@@ -66,7 +67,7 @@ def content(part: Part) -> bytes:
 
 def put(store: UploadStore, transfer: str, part: Part, body: bytes | None = None, upload_id: str = "one") -> int:
     url = store.link(upload_id, transfer, part, expires_in_seconds=60)
-    answer = httpx.put(url, content=content(part) if body is None else body, trust_env=False, timeout=60)
+    answer = httpx.put(url, content=content(part) if body is None else body, trust_env=False, timeout=PATIENCE)
     return answer.status_code
 
 
@@ -237,7 +238,7 @@ def test_body_of_another_size_is_refused_and_leaves_nothing(store: UploadStore, 
     url = store.link("one", transfer, TWO, expires_in_seconds=60)
     sent = iter([body[at : at + 500] for at in range(0, len(body), 500)]) if chunked else body
     try:
-        answer = httpx.put(url, content=sent, trust_env=False)
+        answer = httpx.put(url, content=sent, trust_env=False, timeout=PATIENCE)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INVALID_ARGUMENT")
     except httpx.TransportError:  # the service hung up on the rest
         assert len(body) > 1_000_000
@@ -249,7 +250,7 @@ def test_part_that_breaks_off_leaves_nothing_and_can_be_sent_again(store: Upload
     transfer = store.begin("one")
     url = store.link("one", transfer, ONE, expires_in_seconds=60)
     place = urlsplit(url)
-    with socket.create_connection((place.hostname or "", place.port or 0), timeout=10) as connection:
+    with socket.create_connection((place.hostname or "", place.port or 0), timeout=PATIENCE) as connection:
         head = f"PUT {place.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {ONE.size_bytes}\r\n\r\n"
         connection.sendall(head.encode() + content(ONE)[: 2 * MIB])
         wait_for(lambda: any(path.stat().st_size for path in (tmp_path / "uploads").rglob("*.draft")))
@@ -303,7 +304,9 @@ def test_part_on_its_way_does_not_arrive_once_the_upload_is_over(
             assert store.finish("one", transfer, {2: Received(TWO.size_bytes, "")})
         yield content(ONE)[3 * MIB :]
 
-    answer = httpx.put(url, content=pieces(), headers={"Content-Length": str(ONE.size_bytes)}, trust_env=False)
+    answer = httpx.put(
+        url, content=pieces(), headers={"Content-Length": str(ONE.size_bytes)}, trust_env=False, timeout=PATIENCE
+    )
 
     assert answer.status_code == 404
     assert store.size("one") == (None if ended == "delete" else TWO.size_bytes)
@@ -328,7 +331,7 @@ def test_link_that_is_changed_in_any_place_does_not_work(store: UploadStore) -> 
         url.replace("/one/2", "/one/-2"),
         store.link("one", transfer, TWO, expires_in_seconds=-1),
     ]
-    answers = [httpx.put(one, content=content(TWO), trust_env=False).status_code for one in changed]
+    answers = [httpx.put(one, content=content(TWO), trust_env=False, timeout=PATIENCE).status_code for one in changed]
     assert answers == [404] * len(changed)
     assert store.received("one", transfer) == {}
 
@@ -389,7 +392,7 @@ def test_large_file_comes_in_parts_side_by_side_in_little_memory(store: UploadSt
     print(f"{type(store).__name__}: {grown_mib:.0f} MiB more at the peak")
 
 
-def wait_for(said: Callable[[], object], seconds: float = 20) -> None:
+def wait_for(said: Callable[[], object], seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not said():
         assert time.monotonic() < deadline, "it did not come to that"

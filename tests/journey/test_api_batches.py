@@ -413,12 +413,12 @@ def test_a_batchs_body_may_be_large_and_no_other(api: Api) -> None:
 
 def test_ten_thousand_files_are_taken_at_once_and_listed_to_the_last(api: Api) -> None:
     urls = [f"https://media.example.com/season-{n % 7}/episode-{n:05}.mov?key={'k' * 400}" for n in range(MOST_TASKS)]
-    started = time.perf_counter()
+    started = time.process_time()
     batch = registered(api, urls)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
 
     assert batch["files"] == [f"episode-{number:05}.mov" for number in range(MOST_TASKS)]
-    assert seconds < 29  # what API Gateway gives a request; 0.2 on a quiet machine
+    assert seconds < 4  # of the processor, which no load of the machine changes: 0.35 is usual
     claimed(api, batch["batch_id"], 5000)
     tasks = listed(api, limit=200)
     assert [task["output_files"] for task in tasks] == [[f"episode-{n:05}.mp4"] for n in range(MOST_TASKS)][::-1]

@@ -159,7 +159,7 @@ def tasks(service: Service, media: Path) -> Iterator[dict[tuple[str, str], str]]
 
 
 def completed(service: Service, task_id: str) -> dict[str, Any]:
-    task = service.ended(task_id)
+    task = service.ended(task_id, seconds=600)
     assert task["status"] == "completed", task["error"]
     return task
 
@@ -221,7 +221,7 @@ def test_hls_plays_to_its_end_and_each_segment_begins_anew(
 
 
 def test_a_song_with_a_cover_is_no_film(service: Service, tasks: dict[tuple[str, str], str]) -> None:
-    error = service.ended(tasks["preset", "web, of a song"])["error"]
+    error = service.ended(tasks["preset", "web, of a song"], seconds=600)["error"]
     assert (error["code"], error["retryable"]) == ("MEDIA_INVALID", False)
     assert error["message"] == "The input song.mp3 has no video, which the preset web-mp4-720p needs."
 

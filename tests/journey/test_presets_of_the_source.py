@@ -126,7 +126,7 @@ def fetched(service: Service, tasks: dict[str, dict[str, Any]], tmp_path: Path) 
     """A function that gives a completed task and a folder with all that it has stored."""
 
     def fetch(name: str) -> tuple[dict[str, Any], Path]:
-        task = service.ended(tasks[name]["task_id"])
+        task = service.ended(tasks[name]["task_id"], seconds=600)
         assert task["status"] == "completed", task["error"]
         for output in task["outputs"]:
             (tmp_path / output["filename"]).write_bytes(service.http.get(output["url"]).content)
@@ -252,7 +252,7 @@ def _joined(folder: Path, number: int) -> Path:
 
 
 def test_the_task_shows_the_command_that_ran(service: Service, tasks: dict[str, dict[str, Any]]) -> None:
-    before, after = tasks["hls"]["command"], service.ended(tasks["hls"]["task_id"])["command"]
+    before, after = tasks["hls"]["command"], service.ended(tasks["hls"]["task_id"], seconds=600)["command"]
     assert before.count("-map 0:V:0") == 1
     assert after.count("-map 0:V:0") == 3
     assert "-var_stream_map" in after
@@ -389,7 +389,7 @@ def _apart(one: bytes, other: bytes) -> float:
 def test_a_source_that_lacks_what_is_needed_fails_in_plain_words(
     service: Service, tasks: dict[str, dict[str, Any]], name: str, message: str
 ) -> None:
-    error = service.ended(tasks[name]["task_id"])["error"]
+    error = service.ended(tasks[name]["task_id"], seconds=600)["error"]
     assert (error["code"], error["message"], error["retryable"]) == ("MEDIA_INVALID", message, False)
 
 
