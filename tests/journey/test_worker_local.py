@@ -294,7 +294,9 @@ def test_source_of_unknown_duration_shows_frames_and_no_percent(service: Service
 def test_second_execute_does_nothing_and_an_ended_task_refuses(service: Service, source: SourceServer) -> None:
     path = f"/kept/{CLIP}?once"
     task_id = service.register(TRANSCODE, {"in.mp4": source.url + path}, "out.mp4")
-    answers = [service.http.post(f"/ffmpeg/execute/{task_id}").status_code for _ in range(5)]
+    answers = [service.http.post(f"/ffmpeg/execute/{task_id}").status_code for _ in range(4)]
+    service.until(task_id, "downloading")
+    answers.append(service.http.post(f"/ffmpeg/execute/{task_id}").status_code)
 
     source.let_go(path)
     task = service.ended(task_id)
