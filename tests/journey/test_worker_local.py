@@ -7,7 +7,7 @@ import hashlib
 import os
 import signal
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -273,8 +273,12 @@ def test_failure_that_may_pass_is_to_be_tried_again(service: Service, source: So
     task_id = service.register(TRANSCODE, {"in.mp4": f"{source.url}/always-cut/{CLIP}"}, "out.mp4")
 
     assert any(task["status"] == "queued" and task["attempt"] for task in service.follow(task_id))
-    (attempt,) = service.stored(task_id).attempts
+    task = service.stored(task_id)
+    (attempt,) = task.attempts
 
+    assert task.dispatch_due_at
+    assert attempt.finished_at
+    assert timedelta(minutes=30) <= task.dispatch_due_at - attempt.finished_at <= timedelta(minutes=90)
     assert (attempt.ending, attempt.code) == (Ending.FAILED, "DOWNLOAD_FAILED")
     assert "broke off before all of it had arrived" in str(attempt.message)
     assert scratch(service) == []
