@@ -145,10 +145,11 @@ def test_encoding_that_ignores_sigterm_is_canceled(source: SourceServer, tmp_pat
         print(f"gone after {seconds_until(lambda: nothing_left(service), most=WITHIN):.1f} s")
 
 
-def test_storing_task_is_canceled(source: SourceServer, tmp_path: Path) -> None:
-    stops = crash(tmp_path, ["storing"])
+@pytest.mark.parametrize("point", ["storing", "completing"])
+def test_storing_task_is_canceled(source: SourceServer, tmp_path: Path, point: str) -> None:
+    stops = crash(tmp_path, [point])
     with running(tmp_path / "service", program=SERVICE, **stops) as service:
-        # given a worker that stands still once it has stored one of its outputs
+        # given a worker that stands still when it has stored one of its outputs, or all
         command = "-i in.mp4 -map 0:v -c:v ffv1 -f segment -segment_time 0.04 -reset_timestamps 1 o%03d.mkv"
         task_id = service.register(command, {"in.mp4": f"{source.url}/media/{CLIP}"}, "o%03d.mkv")
         seconds_until(lambda: crashing.reached(tmp_path / "reached"), most=WITHIN)

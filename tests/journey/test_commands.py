@@ -65,7 +65,7 @@ def ran(folder: Path, media: Path, text: str, inputs: Sequence[str], outputs: Se
     ended = containment.run(
         lambda pipe: [footage.ffmpeg(), *build.build(command, inputs=paths, progress_fd=pipe, max_output_bytes=10**9)],
         work,
-        limits=process.Limits(seconds=60),
+        limits=process.Limits(seconds=300),
     )
     assert sorted(path.name for path in work.root.iterdir()) == ["in", "out", "tmp"]
     names = sorted(path.relative_to(work.outputs).as_posix() for path in work.outputs.rglob("*"))

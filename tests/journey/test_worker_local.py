@@ -7,7 +7,7 @@ import hashlib
 import os
 import signal
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -273,8 +273,12 @@ def test_failure_that_may_pass_is_to_be_tried_again(service: Service, source: So
     task_id = service.register(TRANSCODE, {"in.mp4": f"{source.url}/always-cut/{CLIP}"}, "out.mp4")
 
     assert any(task["status"] == "queued" and task["attempt"] for task in service.follow(task_id))
-    (attempt,) = service.stored(task_id).attempts
+    task = service.stored(task_id)
+    (attempt,) = task.attempts
 
+    assert task.dispatch_due_at
+    assert attempt.finished_at
+    assert timedelta(minutes=30) <= task.dispatch_due_at - attempt.finished_at <= timedelta(minutes=90)
     assert (attempt.ending, attempt.code) == (Ending.FAILED, "DOWNLOAD_FAILED")
     assert "broke off before all of it had arrived" in str(attempt.message)
     assert scratch(service) == []
@@ -294,7 +298,9 @@ def test_source_of_unknown_duration_shows_frames_and_no_percent(service: Service
 def test_second_execute_does_nothing_and_an_ended_task_refuses(service: Service, source: SourceServer) -> None:
     path = f"/kept/{CLIP}?once"
     task_id = service.register(TRANSCODE, {"in.mp4": source.url + path}, "out.mp4")
-    answers = [service.http.post(f"/ffmpeg/execute/{task_id}").status_code for _ in range(5)]
+    answers = [service.http.post(f"/ffmpeg/execute/{task_id}").status_code for _ in range(4)]
+    service.until(task_id, "downloading")
+    answers.append(service.http.post(f"/ffmpeg/execute/{task_id}").status_code)
 
     source.let_go(path)
     task = service.ended(task_id)
@@ -314,6 +320,12 @@ def children(pid: int) -> set[int]:
         found |= new
         waiting += new
     return found
+
+
+def encoding(pid: int) -> set[int]:
+    """All living descendants of a process, of which one is ffmpeg."""
+    seconds_until(lambda: any(processes.read(child, "comm").startswith("ffmpeg") for child in children(pid)), most=60)
+    return children(pid)
 
 
 def until_gone(pids: set[int]) -> None:
@@ -342,8 +354,7 @@ def test_tasks_survive_the_service(source: SourceServer, tmp_path: Path, number:
             service.register(TRANSCODE, urls, "out.mp4"),
         ]
         service.until(ids[0], "transcoding")
-        family = children(service.process.pid)
-        assert family
+        family = encoding(service.process.pid)
 
         # when it ends, politely or not
         service.process.send_signal(number)
@@ -365,7 +376,7 @@ def test_killed_worker_is_replaced(source: SourceServer, tmp_path: Path) -> None
         task_id = service.register(STRETCH, {"in.mp4": f"{source.url}/{TURNS}"}, "out.mp4")
         service.until(task_id, "transcoding")
         (worker,) = processes.children(service.process.pid)
-        family = children(worker)
+        family = encoding(worker)
 
         killed_at = datetime.now(UTC)
         os.kill(worker, signal.SIGKILL)

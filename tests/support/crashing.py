@@ -69,8 +69,11 @@ POINTS: Mapping[str, Point] = {
     "transcoding": Point(call="store.replace", matches=_from(Status.QUEUED, to=Status.RUNNING), waits=_ffmpeg_runs),
     "transcoded": Point(call="objects.put_file", after=False),
     "uploading": Point(call="objects.put_file"),
-    # No crash: it stands still, with what it has stored, until it is told to go on.
+    # No crashes: it stands still, with what it has stored, until it is told to go on.
     "storing": Point(call="objects.put_file", by=signal.SIGSTOP),
+    "completing": Point(
+        call="store.replace", after=False, matches=_from(Status.RUNNING, to=Status.COMPLETED), by=signal.SIGSTOP
+    ),
     "uploaded": Point(call="store.replace", after=False, matches=_from(Status.RUNNING, to=Status.COMPLETED)),
     "completed": Point(call="store.replace", matches=_from(Status.RUNNING, to=Status.COMPLETED)),
     "canceled": Point(call="store.replace", matches=_from(Status.QUEUED, Status.RUNNING, to=Status.CANCELED)),
