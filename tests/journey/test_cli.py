@@ -306,7 +306,15 @@ def test_ctrl_c_in_a_batch_cancels_all_that_is_under_way(desk: Desk) -> None:
     endless = "-stream_loop 10000 -i {input} -vf scale=320:-2 -c:v libx264 -threads 1 {output}"
 
     with client.on_terminal(
-        "batch", "talk.mp4", "other.mp4", "--output", "{stem}-o.mp4", "--command", endless, cwd=desk.folder, env=desk.env
+        "batch",
+        "talk.mp4",
+        "other.mp4",
+        "--output",
+        "{stem}-o.mp4",
+        "--command",
+        endless,
+        cwd=desk.folder,
+        env=desk.env,
     ) as session:
         session.until(lambda shown: len(running_now(desk)) == 2)
         ids = running_now(desk)
