@@ -26,6 +26,7 @@ from core.settings import Settings
 from core.task import Output, Task, Timings
 from handlers.web.app import create_app
 from support.recording import RecordingDispatcher
+from support.service import AFRESH
 
 FFMPEG_VERSION = "n9.9-test"
 ONE_OUTPUT = {
@@ -114,7 +115,7 @@ def running(
         while not server.started:
             time.sleep(0.005)
         try:
-            with httpx.Client(base_url=base_url, trust_env=False, timeout=10) as http:
+            with httpx.Client(base_url=base_url, trust_env=False, timeout=30, limits=AFRESH) as http:
                 yield Api(
                     http=http,
                     address=address,
