@@ -150,6 +150,6 @@ def inhabitants(folder: Path) -> list[int]:
 def _descriptors(process: int) -> list[str]:
     with contextlib.suppress(OSError):
         # Between fork and exec a process still has the descriptors of ours.
-        if not Path(f"/proc/{process}/comm").read_text().startswith(("python", "pytest")):
+        if not Path(f"/proc/{process}/exe").readlink().name.startswith("python"):
             return [str(path.readlink()) for path in Path(f"/proc/{process}/fd").iterdir()]
     return []

@@ -18,6 +18,8 @@ from core.task import Task
 
 ROOT = Path(__file__).resolve().parents[2]
 END_SECONDS = 60  # only a service that hangs takes so long
+# Each request has a connection of its own: one that was idle for five seconds, the service may be closing just now.
+AFRESH = httpx.Limits(max_keepalive_connections=0)
 PYTHONPATH = f"{ROOT / 'src'}:{ROOT / 'tests'}"
 ENDED = frozenset({"completed", "failed", "canceled"})
 PROGRAM = ("-m", "handlers.local")
@@ -107,9 +109,7 @@ def running(data_dir: Path, *, program: Sequence[str] = PROGRAM, **settings: str
         announced = process.stdout.readline()
         if not announced:
             raise ServiceFailed(f"The service did not start.\n{log.read_text()[-3000:]}")
-        # A connection that is kept would be closed now and then just as the next request takes it up.
-        limits = httpx.Limits(max_keepalive_connections=0)
-        with httpx.Client(base_url=announced.split()[2], timeout=60, trust_env=False, limits=limits) as http:
+        with httpx.Client(base_url=announced.split()[2], timeout=60, trust_env=False, limits=AFRESH) as http:
             yield Service(process, http, data_dir, log)
     finally:
         if process.poll() is None:

@@ -14,6 +14,7 @@ from core import keys
 from core.settings import Settings
 from support import api_server
 from support.api_server import ONE_OUTPUT, Api
+from support.service import AFRESH
 
 KEYS = {"alice": "ffk_of-alice", "bob": "ffk_of-bob", "root": "ffk_of-root"}
 
@@ -62,7 +63,13 @@ def running(data: Path, *, api_keys: str = API_KEYS, **settings: Any) -> Iterato
         base = str(api.http.base_url)
         clients = {
             name: stack.enter_context(
-                httpx.Client(base_url=base, headers={"X-API-Key": key}, trust_env=False, timeout=api_server.PATIENCE)
+                httpx.Client(
+                    base_url=base,
+                    headers={"X-API-Key": key},
+                    trust_env=False,
+                    timeout=api_server.PATIENCE,
+                    limits=AFRESH,
+                )
             )
             for name, key in KEYS.items()
         }

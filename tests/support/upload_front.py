@@ -80,6 +80,7 @@ class UploadFront(ThreadingHTTPServer):
         self.uploads: dict[str, Upload] = {}
         self.faults = Faults()
         self.asked: list[str] = []
+        self.connections: set[tuple[str, int]] = set()  # by the address of the caller
         self.keys_at_links: list[str | None] = []
         self.ranges: list[str | None] = []
         self.at_once = self.most_at_once = 0
@@ -108,6 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = urlsplit(self.path).path
+        self.server.connections.add(self.client_address)
         self.server.asked.append(f"{self.command} {re.sub(r'[0-9a-f-]{36}', 'ID', path)}")
         try:
             while self.server.faults.hung:

@@ -49,6 +49,15 @@ def test_service_that_goes_away_is_asked_again_and_that_is_said_once(tmp_path: P
     assert len(front.asked) == 1 + 2 + 1
 
 
+def test_connection_that_was_idle_is_not_used_again(tmp_path: Path) -> None:
+    with answering(OK) as (url, _), before(url, tmp_path) as front, client.api(front.url) as (api, _):
+        listed(api)
+        time.sleep(2.1)  # a service closes it after five, perhaps just when it is asked
+        listed(api)
+
+    assert len(front.connections) == 2
+
+
 def test_stop_ends_the_waiting(tmp_path: Path) -> None:
     with answering(OK) as (url, _), before(url, tmp_path) as front, client.api(front.url) as (api, _):
         listed(api)

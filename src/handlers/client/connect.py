@@ -13,12 +13,15 @@ import httpx
 
 from handlers.client.faults import Unreachable, Usage
 
+# A service may close what is idle for five seconds, and what is asked just then is lost.
+_LIMITS = httpx.Limits(keepalive_expiry=2.0)
+
 
 def http(url: str, **settings: Any) -> httpx.Client:
     """For requests to the host of `url`. Raises Usage where the environment names what cannot be used."""
     trusted = _trusted()
     try:
-        return httpx.Client(trust_env=not is_loopback(url), verify=trusted, **settings)
+        return httpx.Client(trust_env=not is_loopback(url), verify=trusted, limits=_LIMITS, **settings)
     except ImportError as error:
         raise Usage(
             "The environment names a SOCKS proxy, as ALL_PROXY does: unset it, or pip install 'httpx[socks]'."
