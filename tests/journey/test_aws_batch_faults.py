@@ -137,7 +137,6 @@ def test_no_answer_in_time_is_none(faults: Faults) -> None:
     faults.on("SubmitJob", aws_faults.HELD, always=True)
     with pytest.raises(DispatchDelayed):
         BatchDispatcher(moto_server.places(), client=client).submit(a_task())
-    assert faults.requests["SubmitJob"] == TRIES
 
 
 def test_of_two_jobs_for_one_task_one_claims_it(faults: Faults, services: Services) -> None:

@@ -240,7 +240,7 @@ class Case:
 
 @pytest.fixture(scope="module")
 def place(moto: Moto) -> Moto:
-    """AWS, empty at first; the cases are in it side by side, and each in a table of its own."""
+    """AWS, empty at first; all that is here goes on in it side by side, and each in a table of its own."""
     moto.reset()
     return moto
 
@@ -267,7 +267,5 @@ def test_task_ends_once_on_aws_after_a_crash_at(there: Callable[[str], Future[Re
 
 
 def test_notice_is_sent_after_a_crash_before_it_was_on_aws(place: Moto, tmp_path: Path) -> None:
-    case = Case(folder=tmp_path, source=None, moto=place, table="tasks-notice")  # type: ignore[arg-type]
-    case.create_table()
-    env = {**place.env, **moto_server.SETTINGS, "TASK_TABLE": case.table}
-    check_notice(*noticed(case.services, env, tmp_path))
+    case = Case(folder=tmp_path, source=None, moto=place, table=moto_server.TABLE)  # type: ignore[arg-type]
+    check_notice(*noticed(case.services, {**place.env, **moto_server.SETTINGS}, tmp_path))
