@@ -33,6 +33,7 @@ def test_crew_is_still_at_work_after_an_interruption() -> None:
         with pytest.raises(Alarm):
             wait_and_be_interrupted(crew)
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
     assert not crew.wait(0.05)
