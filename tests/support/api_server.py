@@ -27,7 +27,6 @@ from core.task import Output, Task, Timings
 from handlers.web.app import create_app
 from handlers.web.uploads import PACE, Pace
 from support.recording import RecordingDispatcher
-from support.service import AFRESH
 
 PATIENCE = 60.0  # seconds; only a failing test waits that long
 FFMPEG_VERSION = "n9.9-test"
@@ -123,7 +122,7 @@ def running(
         while not server.started:
             time.sleep(0.005)
         try:
-            with httpx.Client(base_url=base_url, trust_env=False, timeout=PATIENCE, limits=AFRESH) as http:
+            with httpx.Client(base_url=base_url, trust_env=False, timeout=PATIENCE) as http:
                 yield Api(
                     http=http,
                     address=address,

@@ -14,7 +14,6 @@ from core import keys
 from core.settings import Settings
 from support import api_server
 from support.api_server import ONE_OUTPUT, Api
-from support.service import AFRESH
 
 KEYS = {"alice": "ffk_of-alice", "bob": "ffk_of-bob", "root": "ffk_of-root"}
 
