@@ -67,7 +67,6 @@ def running(data: Path, *, api_keys: str = API_KEYS, **settings: Any) -> Iterato
                     headers={"X-API-Key": key},
                     trust_env=False,
                     timeout=api_server.PATIENCE,
-                    limits=AFRESH,
                 )
             )
             for name, key in KEYS.items()
