@@ -1,6 +1,7 @@
 """Programs are followed to their end and never outlive it; tried on small real programs."""
 
 import os
+import selectors
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import textwrap
 import time
 from pathlib import Path
 from threading import Event
+from types import FrameType
 
 import pytest
 
@@ -75,6 +77,28 @@ def test_run_bounds_a_line_without_end(tmp_path: Path) -> None:
 
     assert len(ended.log) <= process.LOG_LINES
     assert {len(line) for line in ended.log} <= set(range(process.LOG_LINE_BYTES + 1))
+
+
+def test_run_hears_what_a_program_says_at_its_very_end(tmp_path: Path) -> None:
+    script = "echo $$ >pid; until [ -e go ]; do sleep 0.01; done; echo last words >&2; exit 1"
+    pid = tmp_path / "pid"
+
+    # when it speaks and ends right after we have looked, and found that it said nothing
+    def on_call(frame: FrameType, event: str, argument: object) -> None:
+        looked = event == "return" and frame.f_code is selectors.DefaultSelector.select.__code__
+        if looked and argument == [] and pid.exists() and pid.read_text():
+            sys.setprofile(None)
+            (tmp_path / "go").touch()
+            wait_until_gone(int(pid.read_text()))
+
+    sys.setprofile(on_call)
+    try:
+        ended, _ = run(script, tmp_path)
+    finally:
+        sys.setprofile(None)
+
+    assert (tmp_path / "go").exists()
+    assert ended == process.Ended(exit_code=1, log=("last words",))
 
 
 def test_run_gives_the_program_an_exact_environment(tmp_path: Path) -> None:

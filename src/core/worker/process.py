@@ -205,8 +205,9 @@ def _follow(process: "subprocess.Popen[bytes]", readers: Mapping[int, _Lines], l
         for descriptor in readers:
             selector.register(descriptor, selectors.EVENT_READ)
         while selector.get_map():
+            ended = process.poll() is not None  # asked before, so that what it said at its very end is there to be read
             ready = selector.select(TICK_SECONDS)
-            if not ready and process.poll() is not None:
+            if ended and not ready:
                 break  # a pipe still open is held by something that it left behind
             for key, _ in ready:
                 data = os.read(key.fd, READ_BYTES)
