@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,6 +119,8 @@ def here(source: SourceServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
             point: threads.submit(Case(folder=tmp_path_factory.mktemp("case"), source=source).run, point)
             for point in POINTS
         }
+        # Between two tests pytest changes the environment, which these threads read.
+        wait(futures.values())
         yield futures.__getitem__
 
 

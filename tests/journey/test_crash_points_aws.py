@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -258,6 +258,8 @@ def there(
         for case in cases:
             case.create_table()
         futures = {point: threads.submit(case.run, point) for point, case in zip(ON_AWS, cases, strict=True)}
+        # Between two tests pytest changes the environment, which these threads read.
+        wait(futures.values())
         yield futures.__getitem__
 
 
