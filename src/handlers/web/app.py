@@ -77,10 +77,9 @@ def create_app(
 
     `sandbox` says how ffmpeg is contained, where it runs on this machine. `count` is told the name of each thing that
     is worth a metric. `open_link` is given where the service itself serves its outputs; without it there is no
-    `/files`. `take_part` likewise where it takes the parts of uploads, which come at
-    that `pace` at least. `live` is given where others in this process
-    follow the settings too, `machine` where there is one to look at, and `metrics` where they can be read at
-    `/metrics`.
+    `/files`. `take_part` likewise where it takes the parts of uploads, which come at that `pace` at least. `live` is
+    given where others in this process follow the settings too, `machine` where there is one to look at, and
+    `metrics` where they can be read at `/metrics`.
     """
     operations = routes.Operations(
         all_services=services,
